@@ -1,0 +1,327 @@
+r"""A FreeBSD kernel dump: open it, read it, walk it.
+
+    >>> from volatility3_freebsd_kvm import kvm
+    >>> dump = kvm.open("vmcore.5")                        # doctest: +SKIP
+    >>> dump.read(0xffffffff81cd4c0c, 4)                   # doctest: +SKIP
+    b'd\x00\x00\x00'
+
+# Reference: lib/libkvm/kvm.c (kvm_open2, kvm_read2), lib/libkvm/kvm_private.h
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from ..exceptions import FormatError, NotADumpError, NotDumpedError, SymbolError
+from . import elfcore, minidump, pagemap
+from .elfcore import ElfCore
+from .minidump import HEADER_SIZE, MinidumpHeader
+from .pagemap.base import PageMap, SectionTable
+from .pagemap.virtual import VirtualElfPageMap
+from .physical import MinidumpMemory, PhysicalMemory, SegmentedMemory
+from .reader import Reader, open_reader
+from .records import DumpedRange, MappedRange, Run
+from .space import AddressSpace
+
+_TOP = 1 << 64
+
+
+class Dump(ABC):
+    """An open dump.
+
+    Attributes:
+        reader: the file.
+        format: what kind of dump, for people.
+        architecture: FreeBSD's name: amd64, i386, arm64, riscv, arm, powerpc64, powerpc64le, powerpc, mips.
+        byteorder: ``little`` or ``big``.
+        word_bits: 32 or 64.
+        page_size: of the dumped machine, in bytes.
+        physical: physical memory (in virtual-address ELFs, where ``is_physical`` is false, bytes by virtual address).
+    """
+
+    header: MinidumpHeader | None = None
+    core: ElfCore | None = None
+
+    def __init__(
+        self, reader: Reader, physical: PhysicalMemory, symbols: Mapping[str, int] | None, root: int | None
+    ) -> None:
+        """Use `open`."""
+        self.reader = reader
+        self.physical = physical
+        self.page_size = physical.page_size
+        self._symbols = symbols or {}
+        self._root = root
+        self._warnings: list[str] = []
+
+    format: str
+    architecture: str
+    byteorder: str
+    word_bits: int
+
+    def _make_page_map(self) -> PageMap:
+        """The page map, when it is first needed.
+
+        Raises:
+            SymbolError: the kernel's symbols are needed and missing.
+        """
+        if self.architecture not in pagemap.FULL:
+            msg = f"full dumps of physical memory cannot be translated on {self.architecture}"
+            raise SymbolError(msg)
+        return pagemap.FULL[self.architecture](self.physical, self._symbols, self._root)
+
+    @cached_property
+    def kernel(self) -> AddressSpace:
+        """The kernel's address space.
+
+        Raises:
+            SymbolError: this dump needs symbols of its kernel to be translated; pass them to `open`.
+        """
+        return AddressSpace(self.physical, self._make_page_map())
+
+    @property
+    def page_map(self) -> PageMap:
+        """How kernel virtual addresses are translated; raises as `kernel` does."""
+        return self.kernel.page_map
+
+    @property
+    def warnings(self) -> list[str]:
+        """Oddities that did not prevent reading, one sentence each; walking may add some."""
+        kernel = self.__dict__.get("kernel")
+        return self._warnings + (kernel.page_map.warnings if kernel is not None else [])
+
+    @property
+    @abstractmethod
+    def pages_dumped(self) -> int:
+        """How many pages the dump promises."""
+
+    @property
+    @abstractmethod
+    def pages_beyond_end(self) -> int:
+        """How many of them lie, wholly or partly, beyond the end of the file."""
+
+    def close(self) -> None:
+        """Release the file."""
+        self.reader.close()
+
+    def __enter__(self) -> Dump:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # Addresses
+
+    def kvatop(self, va: int) -> int:
+        """The physical address of kernel virtual address ``va``.
+
+        Raises:
+            NotMappedError: there is no translation.
+            NotDumpedError, BeyondEndError: a page table that is needed is missing.
+            SymbolError: see `kernel`.
+        """
+        return self.kernel.page_map.translate(va)[0]
+
+    def offset_of(self, pa: int) -> int:
+        """The file offset of physical address ``pa``.
+
+        Raises:
+            NotDumpedError: the dump does not hold that page.
+            BeyondEndError: it should, but the file ends before.
+        """
+        self._require_physical(pa)
+        return self.physical.offset_of(pa)
+
+    def _require_physical(self, pa: int) -> None:
+        if not self.physical.is_physical:
+            raise NotDumpedError(pa, "this ELF core knows virtual addresses only")
+
+    def pa_of(self, offset: int) -> int:
+        """The physical address whose byte is at ``offset`` in the file: the inverse of `offset_of`.
+
+        Raises:
+            NotDumpedError: no memory there.
+        """
+        return self.physical.pa_of(offset)
+
+    # Bytes
+
+    def read_physical(self, pa: int, length: int) -> bytes:
+        """``length`` bytes of physical memory.
+
+        Raises:
+            NotDumpedError, BeyondEndError: with the first address that fails.
+        """
+        self._require_physical(pa)
+        return self.physical.read(pa, length)
+
+    def read(self, va: int, length: int) -> bytes:
+        """``length`` bytes of kernel virtual memory.
+
+        Raises:
+            NotMappedError, NotDumpedError, BeyondEndError: with the first address that fails.
+            SymbolError: see `kernel`.
+        """
+        return self.kernel.read(va, length)
+
+    # Walking
+
+    def runs(self) -> Iterator[Run]:
+        """Readable physical memory: ``(pa, length, file offset)`` of consecutive bytes, ascending."""
+        return self.physical.runs() if self.physical.is_physical else iter(())
+
+    def pages(self) -> Iterator[DumpedRange]:
+        """All readable dumped pages with their direct-map addresses, see `AddressSpace.pages`."""
+        return self.kernel.pages() if self.physical.is_physical else iter(())
+
+    def walk(self, start: int = 0, end: int = _TOP) -> Iterator[MappedRange]:
+        """All kernel mappings, see `AddressSpace.walk`."""
+        return self.kernel.walk(start, end)
+
+
+class Minidump(Dump):
+    """A minidump: selected pages, with the kernel's page map."""
+
+    header: MinidumpHeader
+    physical: MinidumpMemory
+
+    def __init__(self, reader: Reader) -> None:
+        """Read and check the header; index the bitmap.
+
+        Raises:
+            NotADumpError, FormatError: see `open`.
+        """
+        self.header = minidump.parse_header(reader.buffer[0:HEADER_SIZE])
+        warnings = minidump.check_header(self.header, reader.size)
+        bitmap = minidump.read_bitmap(self.header, reader)
+        header = self.header
+        physical = MinidumpMemory(reader, bitmap, header.pages_off, header.page_size, header.byteorder)
+        super().__init__(reader, physical, None, None)
+        self.format = self.header.name
+        self.architecture = self.header.architecture
+        self.byteorder = self.header.byteorder
+        self.word_bits = self.header.word_bits
+        self._warnings = warnings
+        if bitmap.stray_bits:
+            warnings.append(f"{bitmap.stray_bits} bits are set beyond the last range of dump_avail; ignored")
+        if self.pages_beyond_end:
+            warnings.append(
+                f"the file is cut off: {self.pages_beyond_end} of {self.pages_dumped} pages lie wholly or partly "
+                "beyond its end"
+            )
+        # Now, so that a page map that cannot be used is refused when the dump is opened.
+        self.kernel = AddressSpace(self.physical, self._make_page_map())
+
+    def _make_page_map(self) -> PageMap:
+        header = self.header
+
+        def section(entry_size: int) -> SectionTable:
+            return SectionTable(self.reader, header.pmap_off, header.pmapsize, entry_size, self._entry_order)
+
+        return pagemap.MINIDUMP[header.architecture](header, section, self.physical)
+
+    @property
+    def _entry_order(self) -> str:
+        # powerpc64le keeps its page tables big endian.
+        return "big" if self.architecture == "powerpc64le" else self.byteorder
+
+    @property
+    def pages_dumped(self) -> int:
+        """See `Dump.pages_dumped`."""
+        return self.physical.bitmap.count
+
+    @property
+    def pages_beyond_end(self) -> int:
+        """See `Dump.pages_beyond_end`."""
+        return self.physical.pages_beyond_end
+
+    @property
+    def message_buffer(self) -> bytes:
+        """The raw message buffer: a ring without its indexes (short if the file is cut)."""
+        return self.reader.buffer[self.header.msgbuf_off : self.header.msgbuf_off + self.header.msgbufsize]
+
+
+class ElfDump(Dump):
+    """An ELF core: physical memory, kernel virtual memory, or both."""
+
+    core: ElfCore
+
+    def __init__(self, reader: Reader, symbols: Mapping[str, int] | None = None, root: int | None = None) -> None:
+        """Read and check the headers.
+
+        Raises:
+            NotADumpError, FormatError: see `open`.
+        """
+        self.core = core = elfcore.parse(reader)
+        segments = core.physical_segments() if core.has_physical else core.virtual_segments()
+        if core.dump_delta:
+            kernbase, physaddr = core.dump_delta
+            symbols = {"kernbase": kernbase, "physaddr": physaddr, **(symbols or {})}
+        physical = SegmentedMemory(reader, segments, core.page_size, core.byteorder, is_physical=core.has_physical)
+        super().__init__(reader, physical, symbols, root)
+        self.format = core.name
+        self.architecture = core.architecture
+        self.byteorder = core.byteorder
+        self.word_bits = core.word_bits
+        self._warnings = list(core.warnings)
+        if self.pages_beyond_end:
+            self._warnings.append(
+                f"the file is cut off: {self.pages_beyond_end} of {self.pages_dumped} pages lie wholly or partly "
+                "beyond its end"
+            )
+
+    def _make_page_map(self) -> PageMap:
+        if self.core.has_virtual:
+            return VirtualElfPageMap(self.core.segments, self.page_size, has_physical=self.physical.is_physical)
+        return super()._make_page_map()
+
+    @property
+    def pages_dumped(self) -> int:
+        """See `Dump.pages_dumped`."""
+        return sum(-(-run.length // self.page_size) for run in self.physical.promised_runs())
+
+    @property
+    def pages_beyond_end(self) -> int:
+        """See `Dump.pages_beyond_end`."""
+        present = sum(
+            max(0, min(run.length, self.reader.size - run.offset)) // self.page_size
+            if run.offset + run.length > self.reader.size
+            else -(-run.length // self.page_size)
+            for run in self.physical.promised_runs()
+        )
+        return self.pages_dumped - present
+
+
+def open_dump(
+    source: str | os.PathLike[str] | bytes | Reader,
+    symbols: Mapping[str, int] | None = None,
+    root: int | None = None,
+) -> Dump:
+    """Open a FreeBSD kernel dump of any architecture.
+
+    Args:
+        source: a path, the bytes themselves, or a `Reader`.
+        symbols: values of kernel symbols. Minidumps need none; full dumps need the few that lead to the page tables,
+            see the ``full`` function of the architecture's module in `pagemap`.
+        root: physical address of the top page table of a full dump, instead of symbols.
+
+    Raises:
+        NotADumpError: this is no FreeBSD kernel dump.
+        FormatError: it is one that cannot be read, and why.
+        OSError: the file cannot be opened.
+    """
+    reader = open_reader(source)
+    start = reader.buffer[0:16]
+    if minidump.is_minidump(start):
+        return Minidump(reader)
+    if start.startswith(elfcore.ELF_MAGIC):
+        return ElfDump(reader, symbols, root)
+    if not reader.size:
+        msg = f"{reader.name} is empty"
+        raise FormatError(msg)
+    msg = f"{reader.name} is no FreeBSD kernel dump: neither a minidump nor an ELF core"
+    raise NotADumpError(msg)

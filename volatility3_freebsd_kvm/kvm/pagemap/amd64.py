@@ -1,0 +1,205 @@
+"""amd64: minidump page maps (versions 1 to 3) and the kernel's own 4- and 5-level tables.
+
+# Reference: lib/libkvm/kvm_minidump_amd64.c, lib/libkvm/kvm_amd64.c, sys/amd64/include/vmparam.h,
+#            sys/amd64/amd64/pmap.c
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ...exceptions import AddressError, NotMappedError, SymbolError
+from ..minidump import MinidumpHeader
+from ..physical import PhysicalMemory
+from ..records import Protection
+from .base import PROTECTIONS, Decoded, DirectMap, Level, PageMap, SectionTable, TablePageMap, Window
+
+KERNBASE = 0xFFFFFFFF80000000
+"""Where the kernel is linked; its text starts 2 MiB above (KERNSTART)."""
+DMAP_BASE = 0xFFFFF80000000000
+"""DMAP_MIN_ADDRESS of 10.0 to 14.x; checked before use."""
+NBPDR = 1 << 21
+PG_V = 1
+PG_PS = 0x80
+PG_FRAME = 0x000FFFFFFFFFF000
+SYMBOLS = ("KPML4phys", "kernbase", "kernphys", "la57", "KPML5phys")
+_RECURSIVE_SLOT = 256
+_FABRICATED = 0x063
+"""V, RW, A and M: all that the version 1 dumper sets in the entries it makes up for superpages."""
+_TOP = 1 << 64
+
+
+class _Amd64Entries(TablePageMap):
+    """What an amd64 page table entry says."""
+
+    def decode(self, level: int, entry: int, va: int) -> Decoded | None:
+        """PG_V, PG_RW (1), PG_PS (7) and PG_NX (63)."""
+        if not entry & PG_V:
+            return None
+        shift = self.levels[level].shift
+        if shift == 12:
+            return True, entry & PG_FRAME, PROTECTIONS[1 | entry & 2 | (~entry >> 63 & 1) << 2]
+        if entry & PG_PS:
+            if shift > 30:
+                return None  # reserved there: the processor faults
+            return True, entry & PG_FRAME & -(1 << shift), PROTECTIONS[1 | entry & 2 | (~entry >> 63 & 1) << 2]
+        return False, entry & PG_FRAME, PROTECTIONS[0]
+
+
+class MinidumpV1PageMap(_Amd64Entries):
+    """Version 1: one PTE per 4 KiB of kernel memory."""
+
+    name = "minidump, one PTE per 4 KiB"
+    levels = (Level(12, 0),)
+
+    def decode(self, level: int, entry: int, va: int) -> Decoded | None:
+        """As everywhere, but superpages were expanded by the dumper, which loses NX."""
+        if entry & ~PG_FRAME == _FABRICATED:
+            return True, entry & PG_FRAME, Protection.UNKNOWN
+        return super().decode(level, entry, va)
+
+
+class MinidumpPageMap(_Amd64Entries):
+    """Versions 2 and 3: one PDE per 2 MiB; the page table pages are ordinary dumped pages.
+
+    1 GiB pages were written as 512 PDEs by the dumper.
+    """
+
+    name = "minidump, one PDE per 2 MiB"
+    levels = (Level(21, 0), Level(12, 9))
+
+
+class PageTables(_Amd64Entries):
+    """The kernel's own tables, from the PML4 on."""
+
+    name = "4-level page tables"
+    levels: tuple[Level, ...] = (Level(39, 9), Level(30, 9), Level(21, 9), Level(12, 9))
+
+    def __init__(self, memory: PhysicalMemory, root: int) -> None:
+        """``root`` is the physical address of the top table."""
+        bits = self.levels[0].shift + self.levels[0].bits
+        half = 1 << (bits - 1)
+        windows = (Window(0, half, 0), Window(_TOP - half, _TOP, _TOP - 2 * half))
+        super().__init__(memory, root & PG_FRAME, windows)
+        self.root = root & PG_FRAME
+        if self._maps_dmap():
+            self.directs = (DirectMap(DMAP_BASE, DMAP_BASE + (1 << 42), 0),)
+
+    def _maps_dmap(self) -> bool:
+        """Whether physical memory is visible at the usual place: the direct map is part of the tables."""
+        try:
+            return self.kvatop(DMAP_BASE + NBPDR) == NBPDR
+        except AddressError:
+            return False
+
+
+class La57PageTables(PageTables):
+    """The kernel's own tables, from the PML5 on."""
+
+    name = "5-level page tables"
+    levels = (Level(48, 9), *PageTables.levels)
+
+
+def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], memory: PhysicalMemory) -> PageMap:
+    """The page map of a minidump. The kernel range is tested before the direct map."""
+    kind = MinidumpV1PageMap if header.version == 1 else MinidumpPageMap
+    table = section(8)
+    end = min(header.kernbase + (table.length << kind.levels[0].shift), _TOP)
+    windows = (
+        Window(header.kernbase, end, header.kernbase),
+        Window(header.dmapbase, min(header.dmapend, header.kernbase), header.dmapbase, direct=True),
+    )
+    page_map = kind(memory, table, windows)
+    page_map.directs = (DirectMap(header.dmapbase, header.dmapend, 0),)
+    return page_map
+
+
+def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -> PageTables:
+    """The page tables of a full dump.
+
+    Args:
+        memory: physical memory.
+        symbols: values of ``KPML4phys`` and, where the kernel has them, ``kernbase``, ``kernphys``, ``la57`` and
+            ``KPML5phys``. May be empty: then the tables are found by their self-map.
+        root: the physical address of the top table, if known; nothing else is needed then.
+
+    Raises:
+        SymbolError: there is no way to the tables.
+    """
+    if root is not None:
+        return PageTables(memory, root)
+    if "KPML4phys" in symbols:
+        return _by_symbols(memory, symbols)
+    for candidate in find_roots(memory):
+        return PageTables(memory, candidate)
+    msg = "no page table root: the symbol KPML4phys is needed (pass the kernel), and no table maps itself in this dump"
+    raise SymbolError(msg)
+
+
+def _by_symbols(memory: PhysicalMemory, symbols: Mapping[str, int]) -> PageTables:
+    kernbase = symbols.get("kernbase", KERNBASE)
+    first: PageTables | None = None
+    for kernphys in _kernphys_candidates(memory, symbols, kernbase):
+        delta = kernphys - (kernbase + NBPDR)
+        try:
+            tables = _tables_at(memory, symbols, delta)
+            if tables.kvatop(kernbase + NBPDR) == kernphys:
+                return tables
+        except NotMappedError:
+            # Seen where tables are partly lost; good enough if nothing better comes.
+            first = first or tables
+        except AddressError:
+            continue
+    if first is None:
+        msg = "KPML4phys leads to no page table that maps the kernel: does this kernel belong to this dump?"
+        raise SymbolError(msg)
+    first.warnings.append("the page tables do not map the start of the kernel; they may be damaged")
+    return first
+
+
+def _tables_at(memory: PhysicalMemory, symbols: Mapping[str, int], delta: int) -> PageTables:
+    """The tables, given ``delta`` = physical minus virtual address of the kernel image."""
+
+    def word(name: str, size: int) -> int:
+        return int.from_bytes(memory.read(symbols[name] + delta, size), "little")
+
+    if symbols.get("la57") and symbols.get("KPML5phys") and word("la57", 4):
+        return La57PageTables(memory, word("KPML5phys", 8))
+    return PageTables(memory, word("KPML4phys", 8))
+
+
+def _kernphys_candidates(memory: PhysicalMemory, symbols: Mapping[str, int], kernbase: int) -> Iterator[int]:
+    """Physical addresses where the kernel may start, the likely ones first.
+
+    Since 13.1 the loader may put it at any multiple of 2 MiB below 4 GiB, and the variable ``kernphys`` holds the
+    place, so the right candidate confirms itself. Before, ``kernphys`` was an absolute symbol or absent: always 2 MiB.
+    """
+    kernphys = symbols.get("kernphys", 0)
+    if kernphys >= kernbase + NBPDR:
+        for candidate in range(NBPDR, 1 << 32, NBPDR):
+            try:
+                value = memory.read(candidate + kernphys - kernbase - NBPDR, 8)
+            except AddressError:
+                continue
+            if int.from_bytes(value, "little") == candidate:
+                yield candidate
+    yield NBPDR
+
+
+def find_roots(memory: PhysicalMemory) -> Iterator[int]:
+    """Physical addresses of PML4 pages that refer to themselves in slot 256, as FreeBSD's kernel PML4 does.
+
+    A candidate must also map the kernel's text (slot 511) through a dumped page.
+    """
+    for run in memory.runs():
+        first = -(-run.pa // 4096) * 4096
+        for pa in range(first, run.pa + run.length - 4095, 4096):
+            at = run.offset + pa - run.pa + 8 * _RECURSIVE_SLOT
+            entry = int.from_bytes(memory.reader.buffer[at : at + 8], "little")
+            if entry & PG_FRAME == pa and entry & (PG_V | PG_PS) == PG_V and _is_kernel_root(memory, pa):
+                yield pa
+
+
+def _is_kernel_root(memory: PhysicalMemory, pa: int) -> bool:
+    entry = int.from_bytes(memory.read(pa + 8 * 511, 8), "little")
+    return entry & (PG_V | PG_PS) == PG_V and memory.is_readable(entry & PG_FRAME, 4096)
