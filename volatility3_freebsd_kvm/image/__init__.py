@@ -1,0 +1,3 @@
+"""Kernel files: symbols, and later types."""
+
+from __future__ import annotations

@@ -1,0 +1,46 @@
+"""What is under a layer."""
+
+from __future__ import annotations
+
+from volatility3.framework import interfaces
+
+from volatility3_freebsd_kvm import kvm
+from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
+from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
+from volatility3_freebsd_kvm.layers.reader import of_layer
+
+
+def layer_stack(
+    context: interfaces.context.ContextInterface, layer_name: str
+) -> list[interfaces.layers.DataLayerInterface]:
+    """The layer and all that it stands on, the lowest (the file) first."""
+    found: dict[str, interfaces.layers.DataLayerInterface] = {}
+    waiting = [layer_name]
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found:
+            found[name] = context.layers[name]
+            waiting += found[name].dependencies
+    return list(reversed(found.values()))
+
+
+def dump_of(context: interfaces.context.ContextInterface, layer_name: str) -> kvm.Dump:
+    """The FreeBSD dump that a layer stands on.
+
+    Raises:
+        kvm.NotADumpError: there is none.
+        kvm.FormatError: there is one that cannot be read, and why.
+    """
+    stack = layer_stack(context, layer_name)
+    for layer in reversed(stack):
+        if isinstance(layer, FreeBSDDumpLayer | FreeBSDKernelLayer):
+            return layer.dump
+    return kvm.open(of_layer(stack[0]))
+
+
+def kernel_layer_of(context: interfaces.context.ContextInterface, layer_name: str) -> FreeBSDKernelLayer | None:
+    """The kernel's layer in the stack of a layer."""
+    for layer in reversed(layer_stack(context, layer_name)):
+        if isinstance(layer, FreeBSDKernelLayer):
+            return layer
+    return None

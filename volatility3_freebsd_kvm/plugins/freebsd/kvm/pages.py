@@ -1,0 +1,133 @@
+"""The page map, walked."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+
+from volatility3.framework import interfaces, renderers
+from volatility3.framework.configuration import requirements
+from volatility3.framework.renderers import format_hints
+
+from volatility3_freebsd_kvm.kvm import AddressSpace, Protection
+from volatility3_freebsd_kvm.layers.stack import kernel_layer_of
+
+_TOP = 1 << 64
+_IN_FILE = "in the file"
+Row = tuple[int, tuple[object, ...]]
+
+
+def _hex(value: int | None) -> object:
+    return renderers.NotAvailableValue() if value is None else format_hints.Hex(value)
+
+
+class Pages(interfaces.plugins.PluginInterface):
+    """Lists what the FreeBSD kernel has mapped, with protection, place in the dump, or why it cannot be read.
+
+    Ranges are as long as translation, protection and presence allow. Direct maps are left out: --physical lists all
+    dumped pages with their address in the direct map instead.
+    """
+
+    _required_framework_version = (2, 13, 0)
+    _version = (1, 0, 0)
+
+    @classmethod
+    def get_requirements(cls) -> list[interfaces.configuration.RequirementInterface]:
+        """The kernel's layer and the filters."""
+        return [
+            requirements.TranslationLayerRequirement(name="primary", description="Layer of the FreeBSD kernel"),
+            requirements.IntRequirement(
+                name="start", description="First address to list (virtual; physical with --physical)", optional=True
+            ),
+            requirements.IntRequirement(
+                name="end", description="End of the addresses to list, exclusive", optional=True
+            ),
+            requirements.BooleanRequirement(
+                name="physical",
+                description="List the dumped pages by physical address",
+                default=False,
+                optional=True,
+            ),
+            requirements.BooleanRequirement(
+                name="summary",
+                description="Only totals, by protection and by kind of absence",
+                default=False,
+                optional=True,
+            ),
+        ]
+
+    def run(self) -> renderers.TreeGrid:
+        """Mappings, pages or totals."""
+        if self.config.get("summary"):
+            columns = [("Kind", str), ("Protection", str), ("Presence", str), ("Ranges", int), ("Bytes", int)]
+            return renderers.TreeGrid(columns, self._summary())
+        columns = [
+            ("Virtual", format_hints.Hex),
+            ("Physical", format_hints.Hex),
+            ("Length", format_hints.Hex),
+            ("Protection", str),
+            ("File offset", format_hints.Hex),
+            ("Notes", str),
+        ]
+        return renderers.TreeGrid(columns, self._physical() if self.config.get("physical") else self._mapped())
+
+    def _space(self) -> AddressSpace | None:
+        layer = kernel_layer_of(self.context, str(self.config["primary"]))
+        return layer.space if layer else None
+
+    def _bounds(self) -> tuple[int, int]:
+        return int(str(self.config.get("start") or 0)), int(str(self.config.get("end") or _TOP))
+
+    def _mapped(self) -> Iterator[Row]:
+        space = self._space()
+        if space is None:
+            return
+        for piece in space.walk(*self._bounds()):
+            notes = piece.absence.value if piece.absence else ""
+            if piece.absence and piece.pa is None and space.physical.is_physical:
+                notes = f"page table {notes}"
+            yield (
+                0,
+                (
+                    _hex(piece.va),
+                    _hex(piece.pa),
+                    _hex(piece.length),
+                    piece.prot.text,
+                    _hex(piece.offset),
+                    notes,
+                ),
+            )
+
+    def _physical(self) -> Iterator[Row]:
+        space = self._space()
+        if space is None:
+            return
+        start, end = self._bounds()
+        for piece in space.pages():
+            low, high = max(piece.pa, start), min(piece.pa + piece.length, end)
+            if low < high:
+                moved = low - piece.pa
+                va = None if piece.va is None else piece.va + moved
+                unknown = Protection.UNKNOWN.text
+                row = (_hex(va), _hex(low), _hex(high - low), unknown, _hex(piece.offset + moved), "")
+                yield 0, row
+
+    def _summary(self) -> Iterator[Row]:
+        space = self._space()
+        if space is None:
+            return
+        totals: dict[tuple[str, str, str], list[int]] = collections.defaultdict(lambda: [0, 0])
+        for mapped in space.walk(*self._bounds()):
+            kind = "page map" if mapped.pa is not None or mapped.offset is not None else "page table missing"
+            presence = mapped.absence.value if mapped.absence else _IN_FILE
+            self._add(totals[kind, mapped.prot.text, presence], mapped.length)
+        for page in space.pages():
+            kind = "dumped pages in the direct map" if page.va is not None else "dumped pages, no direct map"
+            self._add(totals[kind, Protection.UNKNOWN.text, _IN_FILE], page.length)
+        for key, (ranges, size) in sorted(totals.items()):
+            yield 0, (*key, ranges, size)
+
+    @staticmethod
+    def _add(total: list[int], length: int) -> None:
+        total[0] += 1
+        total[1] += length
