@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from ..exceptions import FormatError, NotADumpError, NotDumpedError, SymbolError
+from ..exceptions import NotADumpError, NotDumpedError, SymbolError
 from . import elfcore, minidump, pagemap
 from .elfcore import ElfCore
 from .minidump import HEADER_SIZE, MinidumpHeader
@@ -322,6 +322,6 @@ def open_dump(
         return ElfDump(reader, symbols, root)
     if not reader.size:
         msg = f"{reader.name} is empty"
-        raise FormatError(msg)
+        raise NotADumpError(msg)
     msg = f"{reader.name} is no FreeBSD kernel dump: neither a minidump nor an ELF core"
     raise NotADumpError(msg)

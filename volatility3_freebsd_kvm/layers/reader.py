@@ -15,7 +15,7 @@ class LayerReader:
         """Wrap ``layer``, whose addresses become file offsets."""
         self._layer = layer
         self.size = layer.maximum_address + 1
-        self.name = layer.name
+        self.name = layer.location if isinstance(layer, physical.FileLayer) else layer.name
         self.buffer: reader.Sliceable = self
 
     def __getitem__(self, index: slice, /) -> bytes:

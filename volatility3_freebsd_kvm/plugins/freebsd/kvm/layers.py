@@ -42,7 +42,7 @@ class Layers(interfaces.plugins.PluginInterface):
         """One row a layer."""
         columns = [
             ("Layer", str),
-            ("Class", str),
+            ("Layer class", str),
             ("Base", str),
             ("Minimum", format_hints.Hex),
             ("Maximum", format_hints.Hex),
@@ -96,12 +96,11 @@ class Layers(interfaces.plugins.PluginInterface):
     @staticmethod
     def _kernel_extent(layer: FreeBSDKernelLayer) -> Extent:
         """The page map counts with all it maps, a direct map only where there is memory behind it."""
-        mapped = readable = absent_tables = 0
+        mapped = readable = 0
         space = layer.space
         for piece in space.walk():
             mapped += piece.length if piece.pa is not None or piece.offset is not None else 0
             readable += piece.length if piece.offset is not None else 0
-            absent_tables += piece.pa is None and piece.offset is None and piece.absence is not kvm.Absence.NOT_DUMPED
         notes = [space.page_map.name]
         for base, end, phys in space.page_map.directs[:1]:
             notes.append(f"direct map {base:#x}-{end:#x} of {phys:#x}")

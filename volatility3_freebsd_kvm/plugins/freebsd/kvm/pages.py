@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import logging
 from collections.abc import Iterator
 
 from volatility3.framework import interfaces, renderers
@@ -11,6 +12,8 @@ from volatility3.framework.renderers import format_hints
 
 from volatility3_freebsd_kvm.kvm import AddressSpace, Protection
 from volatility3_freebsd_kvm.layers.stack import kernel_layer_of
+
+vollog = logging.getLogger(__name__)
 
 _TOP = 1 << 64
 _IN_FILE = "in the file"
@@ -58,9 +61,7 @@ class Pages(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """Mappings, pages or totals."""
-        if self.config.get("summary"):
-            columns = [("Kind", str), ("Protection", str), ("Presence", str), ("Ranges", int), ("Bytes", int)]
-            return renderers.TreeGrid(columns, self._summary())
+        summary, physical = self.config.get("summary"), self.config.get("physical")
         columns = [
             ("Virtual", format_hints.Hex),
             ("Physical", format_hints.Hex),
@@ -69,19 +70,19 @@ class Pages(interfaces.plugins.PluginInterface):
             ("File offset", format_hints.Hex),
             ("Notes", str),
         ]
-        return renderers.TreeGrid(columns, self._physical() if self.config.get("physical") else self._mapped())
-
-    def _space(self) -> AddressSpace | None:
+        if summary:
+            columns = [("Kind", str), ("Protection", str), ("Presence", str), ("Ranges", int), ("Bytes", int)]
         layer = kernel_layer_of(self.context, str(self.config["primary"]))
-        return layer.space if layer else None
+        if layer is None:
+            vollog.error("There is no FreeBSD kernel address space to walk; freebsd.kvm.info says what this file is")
+            return renderers.TreeGrid(columns, iter(()))
+        lister = self._summary if summary else self._physical if physical else self._mapped
+        return renderers.TreeGrid(columns, lister(layer.space))
 
     def _bounds(self) -> tuple[int, int]:
         return int(str(self.config.get("start") or 0)), int(str(self.config.get("end") or _TOP))
 
-    def _mapped(self) -> Iterator[Row]:
-        space = self._space()
-        if space is None:
-            return
+    def _mapped(self, space: AddressSpace) -> Iterator[Row]:
         for piece in space.walk(*self._bounds()):
             notes = piece.absence.value if piece.absence else ""
             if piece.absence and piece.pa is None and space.physical.is_physical:
@@ -98,10 +99,7 @@ class Pages(interfaces.plugins.PluginInterface):
                 ),
             )
 
-    def _physical(self) -> Iterator[Row]:
-        space = self._space()
-        if space is None:
-            return
+    def _physical(self, space: AddressSpace) -> Iterator[Row]:
         start, end = self._bounds()
         for piece in space.pages():
             low, high = max(piece.pa, start), min(piece.pa + piece.length, end)
@@ -112,10 +110,7 @@ class Pages(interfaces.plugins.PluginInterface):
                 row = (_hex(va), _hex(low), _hex(high - low), unknown, _hex(piece.offset + moved), "")
                 yield 0, row
 
-    def _summary(self) -> Iterator[Row]:
-        space = self._space()
-        if space is None:
-            return
+    def _summary(self, space: AddressSpace) -> Iterator[Row]:
         totals: dict[tuple[str, str, str], list[int]] = collections.defaultdict(lambda: [0, 0])
         for mapped in space.walk(*self._bounds()):
             kind = "page map" if mapped.pa is not None or mapped.offset is not None else "page table missing"
