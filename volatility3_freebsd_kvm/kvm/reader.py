@@ -10,6 +10,7 @@ import io
 import mmap
 import os
 import threading
+import urllib.response
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
@@ -149,6 +150,9 @@ def open_file(path: str | os.PathLike[str]) -> Reader:
 
 def from_stream(stream: IO[bytes], name: str) -> Reader:
     """A reader over an open stream; mapped when it is a plain file and not, say, a decompressor over one."""
+    # urllib hands out even local files in a wrapper.
+    if isinstance(stream, urllib.response.addbase):
+        stream = stream.fp
     raw = getattr(stream, "raw", None)
     if isinstance(stream, io.BufferedReader) and isinstance(raw, io.FileIO):
         try:
