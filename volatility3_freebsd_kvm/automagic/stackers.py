@@ -10,7 +10,6 @@ from volatility3.framework.layers import resources
 
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
-from volatility3_freebsd_kvm.image.kernel import KernelFile
 from volatility3_freebsd_kvm.kvm.pagemap import FULL_SYMBOLS, amd64, i386
 from volatility3_freebsd_kvm.layers import dump as dump_layers
 from volatility3_freebsd_kvm.layers import kernel as kernel_layers
@@ -142,6 +141,9 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
         location = FreeBSDKernel.location(context)
         if location is None:
             return {}
+        # Here, not at import: it brings the ELF library, and every start of `vol` would pay for it.
+        from volatility3_freebsd_kvm.image.kernel import KernelFile
+
         try:
             with resources.ResourceAccessor().open(location) as stream:
                 return KernelFile(stream, location).symbol_values(FULL_SYMBOLS.get(architecture, ()))

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import IO, NamedTuple, cast
-
-from elftools.common.exceptions import ELFError
-from elftools.construct.core import ConstructError
-from elftools.construct.lib.container import Container
-from elftools.elf.elffile import ELFFile
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from ..exceptions import FormatError, NotADumpError
 from .physical import Segment
 from .reader import Reader, ReaderStream
 from .records import Protection
+
+if TYPE_CHECKING:
+    from elftools.construct.lib.container import Container
+    from elftools.elf.elffile import ELFFile
 
 ELF_MAGIC = b"\x7fELF"
 ELFOSABI_NONE, ELFOSABI_FREEBSD, ELFOSABI_STANDALONE = 0, 9, 255
@@ -104,6 +103,11 @@ def parse(reader: Reader) -> ElfCore:
     if reader.buffer[0:4] != ELF_MAGIC:
         msg = "no ELF core: the file does not begin with the ELF magic"
         raise NotADumpError(msg)
+    # Not at import: most dumps are minidumps, and every start of `vol` would pay for it.
+    from elftools.common.exceptions import ELFError
+    from elftools.construct.core import ConstructError
+    from elftools.elf.elffile import ELFFile
+
     try:
         elf = ELFFile(cast("IO[bytes]", ReaderStream(reader)))
         return _parse(elf, reader)

@@ -1,0 +1,102 @@
+"""The framework's way from a file to its layers, in process but otherwise as `vol` goes it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import volatility3.plugins
+from volatility3 import framework
+from volatility3.framework import automagic, contexts, interfaces, plugins
+from volatility3.framework.automagic import stacker
+
+from volatility3_freebsd_kvm import _discovery, kvm
+from volatility3_freebsd_kvm.layers.stack import layer_stack
+
+INFO = "freebsd.kvm.info.Info"
+GENERIC = "layerwriter.LayerWriter"
+"""A plugin of no system: every stacker has its turn."""
+
+
+@functools.cache
+def plugin_classes() -> dict[str, type[interfaces.plugins.PluginInterface]]:
+    """All plugins that `vol` would list, with ours from the checkout when the package is not installed."""
+    if importlib.util.find_spec("volatility3.plugins.freebsd") is None:
+        volatility3.plugins.__path__.insert(0, str(_discovery.PLUGINS_DIRECTORY))
+    framework.import_files(volatility3.plugins, ignore_errors=True)
+    return dict(framework.list_plugins())
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What stands on a file.
+
+    Attributes:
+        plugin: The plugin that the layers were made for.
+        layers: From the file upwards.
+    """
+
+    plugin: interfaces.plugins.PluginInterface
+    layers: tuple[interfaces.layers.DataLayerInterface, ...]
+
+    @property
+    def context(self) -> interfaces.context.ContextInterface:
+        return self.plugin.context
+
+    @property
+    def kernel(self) -> Any:
+        """The top layer."""
+        return self.layers[-1]
+
+    @property
+    def memory(self) -> Any:
+        """The layer below it: physical memory, or the file of a core by virtual address."""
+        return self.layers[-2]
+
+    @property
+    def dump(self) -> kvm.Dump:
+        return self.kernel.dump
+
+    @property
+    def classes(self) -> list[str]:
+        return [type(layer).__name__ for layer in self.layers]
+
+    def saved_configuration(self) -> dict[str, Any]:
+        """What --save-config writes, after its way through a file."""
+        return json.loads(json.dumps(dict(self.plugin.build_configuration()), sort_keys=True))
+
+
+def stack(source: Path, plugin: str = INFO, *, kernel: Path | None = None) -> Stack:
+    """Run the automagic of a plugin over a file.
+
+    Args:
+        source: What -f names.
+        plugin: The plugin, whose system decides which stackers run.
+        kernel: What --freebsd-kernel names.
+    """
+    context = contexts.Context()
+    cls = plugin_classes()[plugin]
+    context.config["automagic.LayerStacker.single_location"] = source.resolve().as_uri()
+    if kernel is not None:
+        context.config["automagic.FreeBSDKernel.freebsd_kernel"] = kernel.resolve().as_uri()
+    return _construct(context, cls)
+
+
+def rebuild(configuration: dict[str, Any], plugin: str = INFO) -> Stack:
+    """Make the layers again from a saved configuration, in a context that knows no file."""
+    context = contexts.Context()
+    cls = plugin_classes()[plugin]
+    tree = interfaces.configuration.HierarchicalDict(configuration)
+    context.config.splice(f"plugins.{cls.__name__}", tree)
+    return _construct(context, cls)
+
+
+def _construct(context: contexts.Context, cls: type[interfaces.plugins.PluginInterface]) -> Stack:
+    chosen = automagic.choose_automagic(automagic.available(context), cls)
+    context.config["automagic.LayerStacker.stackers"] = stacker.choose_os_stackers(cls)
+    made = plugins.construct_plugin(context, chosen, cls, "plugins", None, None)
+    return Stack(made, tuple(layer_stack(context, str(made.config["primary"]))))
