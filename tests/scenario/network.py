@@ -1,0 +1,195 @@
+"""The network: sockets, interfaces, neighbours and routes of both vnets."""
+
+from __future__ import annotations
+
+from .model import (
+    Interface,
+    InterfaceAddress,
+    Neighbor,
+    Route,
+    Socket,
+)
+
+SOCKETS = (
+    # The host's vnet.
+    Socket(
+        "ssh4",
+        "inet",
+        "tcp",
+        0,
+        "LISTEN",
+        ("0.0.0.0", 22),
+        backlog=(128, 0, 0),
+        options=("SO_REUSEADDR", "SO_ACCEPTCONN"),
+    ),
+    Socket(
+        "ssh6", "inet6", "tcp", 0, "LISTEN", ("::", 22), backlog=(128, 1, 1), options=("SO_REUSEADDR", "SO_ACCEPTCONN")
+    ),
+    Socket(
+        "ssh-session",
+        "inet",
+        "tcp",
+        0,
+        "ESTABLISHED",
+        ("192.0.2.10", 22),
+        ("198.51.100.7", 50022),
+        receive_queue=0,
+        send_queue=48,
+        options=("SO_KEEPALIVE",),
+    ),
+    Socket(
+        "ssh6-session", "inet6", "tcp", 0, "CLOSE_WAIT", ("2001:db8::10", 22), ("2001:db8::99", 40022), receive_queue=1
+    ),
+    Socket("http-out", "inet", "tcp", 0, "SYN_SENT", ("192.0.2.10", 40001), ("203.0.113.5", 80), owner=1001),
+    Socket("fin", "inet", "tcp", 0, "FIN_WAIT_2", ("192.0.2.10", 40002), ("203.0.113.5", 443), owner=1001),
+    Socket("time-wait", "inet", "tcp", 0, "TIME_WAIT", ("192.0.2.10", 40003), ("203.0.113.6", 443)),
+    Socket("syn-received", "inet", "tcp", 0, "SYN_RCVD", ("192.0.2.10", 22), ("198.51.100.8", 50023)),
+    Socket("syslog4", "inet", "udp", 0, "", ("0.0.0.0", 514), receive_queue=256),
+    Socket("syslog6", "inet6", "udp", 0, "", ("::", 514)),
+    Socket("dns", "inet", "udp", 0, "", ("192.0.2.10", 33333), ("192.0.2.1", 53), owner=1001),
+    Socket("linklocal", "inet6", "udp", 0, "", ("fe80::1", 546), scope="vtnet0"),
+    Socket("icmp", "inet", "raw", 0, "", ("0.0.0.0", 1)),
+    Socket(
+        "web",
+        "inet",
+        "tcp",
+        0,
+        "LISTEN",
+        ("10.0.0.80", 80),
+        backlog=(511, 0, 2),
+        options=("SO_REUSEADDR", "SO_ACCEPTCONN"),
+    ),
+    Socket("web-client", "inet", "tcp", 0, "ESTABLISHED", ("10.0.0.80", 80), ("198.51.100.20", 55555), owner=80),
+    Socket("log", "unix", "dgram", local=("/var/run/log", 0), receive_queue=120),
+    Socket("log-client", "unix", "dgram", peer="log"),
+    Socket("pair-a", "unix", "stream", peer="pair-b", owner=1001),
+    Socket("pair-b", "unix", "stream", peer="pair-a", owner=1001),
+    # The vnet of jail db.
+    Socket(
+        "pg4",
+        "inet",
+        "tcp",
+        2,
+        "LISTEN",
+        ("172.16.0.2", 5432),
+        backlog=(200, 0, 0),
+        owner=770,
+        options=("SO_REUSEADDR", "SO_ACCEPTCONN"),
+    ),
+    Socket("pg-client", "inet", "tcp", 2, "ESTABLISHED", ("172.16.0.2", 5432), ("172.16.0.1", 61000), owner=770),
+    Socket(
+        "pg6",
+        "inet6",
+        "tcp",
+        2,
+        "LISTEN",
+        ("fd00:2::2", 5432),
+        backlog=(200, 0, 0),
+        owner=770,
+        options=("SO_REUSEADDR", "SO_ACCEPTCONN"),
+    ),
+    Socket(
+        "pg-unix",
+        "unix",
+        "stream",
+        local=("/tmp/.s.PGSQL.5432", 0),
+        backlog=(200, 0, 0),
+        options=("SO_ACCEPTCONN",),
+        owner=770,
+    ),
+)
+
+INTERFACES = (
+    Interface(
+        "vtnet0",
+        0,
+        1,
+        "ether",
+        ("IFF_UP", "IFF_BROADCAST", "IFF_DRV_RUNNING", "IFF_SIMPLEX", "IFF_MULTICAST", "IFF_PROMISC"),
+        1500,
+        "58:9c:fc:00:00:01",
+        (
+            InterfaceAddress("inet", "192.0.2.10", 24, "192.0.2.255"),
+            InterfaceAddress("inet", "10.0.0.80", 32, "10.0.0.80"),
+            InterfaceAddress("inet6", "fe80::1", 64),
+            InterfaceAddress("inet6", "2001:db8::10", 64),
+        ),
+        ("all", "egress"),
+        {"ipackets": 123_456, "opackets": 65_432, "ibytes": 9_876_543_210, "obytes": 87_654_321, "ierrors": 2},
+        promiscuous=1,
+        description="uplink",
+    ),
+    Interface(
+        "lo0",
+        0,
+        2,
+        "loop",
+        ("IFF_UP", "IFF_LOOPBACK", "IFF_DRV_RUNNING", "IFF_MULTICAST"),
+        16384,
+        "",
+        (
+            InterfaceAddress("inet", "127.0.0.1", 8),
+            InterfaceAddress("inet6", "::1", 128),
+        ),
+        ("all", "lo"),
+        {"ipackets": 10, "opackets": 10, "ibytes": 1000, "obytes": 1000},
+    ),
+    Interface(
+        "epair0a",
+        0,
+        3,
+        "ether",
+        ("IFF_UP", "IFF_BROADCAST", "IFF_DRV_RUNNING", "IFF_SIMPLEX", "IFF_MULTICAST"),
+        1500,
+        "02:aa:bb:cc:dd:0a",
+        (InterfaceAddress("inet", "172.16.0.1", 24, "172.16.0.255"),),
+        ("all", "epair"),
+    ),
+    Interface(
+        "lo0",
+        2,
+        1,
+        "loop",
+        ("IFF_UP", "IFF_LOOPBACK", "IFF_DRV_RUNNING", "IFF_MULTICAST"),
+        16384,
+        "",
+        (InterfaceAddress("inet", "127.0.0.1", 8),),
+        ("all", "lo"),
+    ),
+    Interface(
+        "epair0b",
+        2,
+        2,
+        "ether",
+        ("IFF_UP", "IFF_BROADCAST", "IFF_DRV_RUNNING", "IFF_SIMPLEX", "IFF_MULTICAST"),
+        1500,
+        "02:aa:bb:cc:dd:0b",
+        (
+            InterfaceAddress("inet", "172.16.0.2", 24, "172.16.0.255"),
+            InterfaceAddress("inet6", "fd00:2::2", 64),
+        ),
+        ("all", "epair"),
+    ),
+)
+
+NEIGHBORS = (
+    Neighbor(0, "vtnet0", "192.0.2.1", "58:9c:fc:00:00:fe", expire=1300),
+    Neighbor(0, "vtnet0", "192.0.2.77", "", "incomplete", 1205),
+    Neighbor(0, "vtnet0", "192.0.2.10", "58:9c:fc:00:00:01", "permanent"),
+    Neighbor(0, "vtnet0", "2001:db8::1", "58:9c:fc:00:00:fe", "reachable", 1230),
+    Neighbor(0, "vtnet0", "fe80::fe", "58:9c:fc:00:00:fe", "stale", 86_400),
+    Neighbor(2, "epair0b", "172.16.0.1", "02:aa:bb:cc:dd:0a", expire=1400),
+)
+
+ROUTES = (
+    Route(0, 0, "default", "192.0.2.1", "vtnet0", "UGS"),
+    Route(0, 0, "192.0.2.0/24", "link", "vtnet0", "U"),
+    Route(0, 0, "192.0.2.10", "link", "lo0", "UHS"),
+    Route(0, 0, "127.0.0.1", "link", "lo0", "UH"),
+    Route(0, 0, "203.0.113.0/24", "192.0.2.1", "vtnet0", "UGS"),
+    Route(0, 0, "default6", "2001:db8::1", "vtnet0", "UGS"),
+    Route(0, 0, "2001:db8::/64", "link", "vtnet0", "U"),
+    Route(0, 1, "default", "172.16.0.2", "epair0a", "UGS"),
+    Route(2, 0, "default", "172.16.0.1", "epair0b", "UGS"),
+    Route(2, 0, "172.16.0.0/24", "link", "epair0b", "U"),
+)

@@ -1,0 +1,112 @@
+"""A kernel to put into simulated memory: its bytes, symbols and types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from volatility3_freebsd_kvm.image.dwarf import DwarfTypes
+from volatility3_freebsd_kvm.image.types import TypeReference, Types
+
+from .ctype import TypeTable
+from .elfcore import elf_kernel
+from .machine import Machine
+
+
+@dataclass(frozen=True)
+class LoadSegment:
+    """A part of the image: what is at `va`; the rest up to `size` is zero."""
+
+    va: int
+    data: bytes
+    size: int
+    write: bool
+    execute: bool
+
+
+@dataclass
+class KernelImage:
+    """A kernel.
+
+    Attributes:
+        file: The bytes of the kernel file.
+        segments: What the loader puts into memory.
+        symbols: Values by name.
+        sizes: Sizes of the symbols that have one.
+        types: Its types.
+        variables: Types of its variables.
+    """
+
+    file: bytes
+    segments: list[LoadSegment]
+    symbols: dict[str, int]
+    types: TypeTable
+    variables: dict[str, TypeReference]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        """The first address behind the image."""
+        return max(segment.va + segment.size for segment in self.segments)
+
+
+def from_elf(path: Path, types: Types | None = None) -> KernelImage:
+    """A linked kernel with symbols and DWARF.
+
+    Args:
+        path: The kernel file.
+        types: Its types if they are known already; reading DWARF takes seconds.
+    """
+    with path.open("rb") as stream:
+        elf = ELFFile(stream)
+        segments = [
+            LoadSegment(
+                segment["p_vaddr"],
+                segment.data(),
+                segment["p_memsz"],
+                bool(segment["p_flags"] & 2),
+                bool(segment["p_flags"] & 1),
+            )
+            for segment in elf.iter_segments()
+            if segment["p_type"] == "PT_LOAD"
+        ]
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        found = [symbol for symbol in table.iter_symbols() if symbol.name and symbol["st_shndx"] != "SHN_UNDEF"]
+        dwarf = DwarfTypes(elf, str(path))
+        dwarf.add_all()
+        return KernelImage(
+            path.read_bytes(),
+            segments,
+            {symbol.name: symbol["st_value"] for symbol in found},
+            TypeTable(types or dwarf.types),
+            dwarf.variables,
+            {symbol.name: symbol["st_size"] for symbol in found},
+        )
+
+
+def from_types(types: Types, variables: Dictionary[str, str], machine: Machine) -> KernelImage:
+    """A kernel that was never compiled: zeroed variables of known types, and a symbol for each.
+
+    Args:
+        types: Types, for example of a real release whose headers no compiler has here.
+        variables: C type by name.
+        machine: Where it is linked.
+    """
+    table = TypeTable(types)
+    symbols: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    references = {name: table.parse(text) for name, text in variables.items()}
+    # Behind what would be the ELF headers, in the first superpage.
+    start = va = machine.linked + 0x1000
+    for name, reference in references.items():
+        symbols[name] = va
+        sizes[name] = table.size(reference)
+        va += -(-max(sizes[name], 1) // 64) * 64
+    symbols["kernbase"] = machine.linked & -0x80000000 if machine.arch == "amd64" else machine.linked
+    segment = LoadSegment(start, bytes(va - start), va - start, write=True, execute=False)
+    return KernelImage(elf_kernel(symbols, machine.arch), [segment], symbols, table, references, sizes)
