@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,24 +90,58 @@ def from_elf(path: Path, types: Types | None = None) -> KernelImage:
         )
 
 
-def from_types(types: Types, variables: Dictionary[str, str], machine: Machine) -> KernelImage:
+def from_types(
+    types: Types,
+    variables: Dictionary[str, str],
+    machine: Machine,
+    *,
+    vnet: Dictionary[str, str] | None = None,
+    pcpu: Dictionary[str, str] | None = None,
+    functions: Iterable[str] = (),
+) -> KernelImage:
     """A kernel that was never compiled: zeroed variables of known types, and a symbol for each.
 
     Args:
         types: Types, for example of a real release whose headers no compiler has here.
         variables: C type by name.
         machine: Where it is linked.
+        vnet: C type by name of the VNET variables, which become ``vnet_entry_name`` within ``set_vnet``.
+        pcpu: The same for DPCPU variables, ``pcpu_entry_name`` and ``set_pcpu``.
+        functions: Names of functions; 64 bytes each.
     """
     table = TypeTable(types)
-    symbols: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-    references = {name: table.parse(text) for name, text in variables.items()}
-    # Behind what would be the ELF headers, in the first superpage.
-    start = va = machine.linked + 0x1000
-    for name, reference in references.items():
-        symbols[name] = va
-        sizes[name] = table.size(reference)
-        va += -(-max(sizes[name], 1) // 64) * 64
-    symbols["kernbase"] = machine.linked & -0x80000000 if machine.arch == "amd64" else machine.linked
-    segment = LoadSegment(start, bytes(va - start), va - start, write=True, execute=False)
-    return KernelImage(elf_kernel(symbols, machine.arch), [segment], symbols, table, references, sizes)
+    layout = _Layout(table, machine.linked + 0x1000)
+    for name in functions:
+        layout.symbols[name] = layout.va
+        layout.va += 64
+    for set_name, prefix, members in (("set_vnet", "vnet_entry_", vnet), ("set_pcpu", "pcpu_entry_", pcpu)):
+        if members is not None:
+            layout.symbols[f"__start_{set_name}"] = layout.va
+            for name, text in members.items():
+                layout.add(prefix + name, text)
+            layout.symbols[f"__stop_{set_name}"] = layout.va
+    for name, text in variables.items():
+        layout.add(name, text)
+    layout.symbols["kernbase"] = machine.linked & -0x80000000 if machine.arch == "amd64" else machine.linked
+    size = layout.va - layout.start
+    segment = LoadSegment(layout.start, bytes(size), size, write=True, execute=True)
+    file = elf_kernel(layout.symbols, machine.arch)
+    return KernelImage(file, [segment], layout.symbols, table, layout.references, layout.sizes)
+
+
+class _Layout:
+    """Variables one behind the other, in the first superpage, behind what would be the ELF headers."""
+
+    def __init__(self, table: TypeTable, start: int) -> None:
+        self.table = table
+        self.start = self.va = start
+        self.symbols: dict[str, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.references: dict[str, TypeReference] = {}
+
+    def add(self, name: str, text: str) -> None:
+        """Place a variable."""
+        reference = self.references[name] = self.table.parse(text)
+        self.symbols[name] = self.va
+        self.sizes[name] = self.table.size(reference)
+        self.va += -(-max(self.sizes[name], 1) // 64) * 64

@@ -1,0 +1,43 @@
+"""Puts the description into memory: every topic's objects first, then what connects them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from types import ModuleType
+
+from .world import World
+
+TOPICS = (
+    "build_system",
+    "build_jails",
+    "build_processes",
+    "build_threads",
+    "build_vnodes",
+    "build_files",
+    "build_vm",
+    "build_sockets",
+    "build_interfaces",
+    "build_routes",
+    "build_linker",
+    "build_sysctl",
+)
+"""The modules of the topics, in order; each has ``create(world)`` and ``connect(world)``."""
+
+
+def topics() -> Iterator[ModuleType]:
+    """The modules of the topics."""
+    for name in TOPICS:
+        full_name = f"{__package__}.{name}"
+        if importlib.util.find_spec(full_name):
+            yield importlib.import_module(full_name)
+
+
+def build(world: World) -> None:
+    """Build everything."""
+    modules = list(topics())
+    for module in modules:
+        module.create(world)
+    for module in modules:
+        module.connect(world)
