@@ -15,7 +15,7 @@ from volatility3_freebsd_kvm.layers import dump as dump_layers
 from volatility3_freebsd_kvm.layers import kernel as kernel_layers
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
-from volatility3_freebsd_kvm.layers.reader import of_layer
+from volatility3_freebsd_kvm.layers.reader import name_of, of_layer
 
 vollog = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class FreeBSDDumpStacker(interfaces.automagic.StackerLayerInterface):
         except kvm.NotADumpError:
             return None
         except kvm.FormatError as error:
-            vollog.warning("%s cannot be used as a FreeBSD dump: %s", layer_name, error)
+            vollog.warning("%s cannot be used as a FreeBSD dump: %s", name_of(layer), error)
             return None
         if dump.core and not dump.core.is_kernel:
             return None
@@ -126,8 +126,10 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
                 dump = kvm.open(dump.reader, symbols=cls._symbols(context, dump.architecture))
             kernel_class = kernel_layer_class(dump)
         except kvm.KVMError as error:
-            vollog.warning("No kernel address space for %s: %s; --freebsd-kernel names it", layer_name, error)
+            vollog.warning("No kernel address space for %s: %s; --freebsd-kernel names it", dump.reader.name, error)
             return None
+        for warning in dump.page_map.warnings:
+            vollog.warning("%s: %s", dump.reader.name, warning)
         root = getattr(dump.page_map, "root", 0)
         return _add_kernel_layer(context, kernel_class, layer_name, root)
 
@@ -146,7 +148,11 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
 
         try:
             with resources.ResourceAccessor().open(location) as stream:
-                return KernelFile(stream, location).symbol_values(FULL_SYMBOLS.get(architecture, ()))
+                kernel = KernelFile(stream, location)
+                if kernel.architecture != architecture:
+                    msg = f"the kernel {location} is one for {kernel.architecture}, the dump is of {architecture}"
+                    raise kvm.FormatError(msg)
+                return kernel.symbol_values(FULL_SYMBOLS.get(architecture, ()))
         except OSError as error:
             msg = f"the kernel {location} cannot be read ({error.strerror or error})"
             raise kvm.FormatError(msg) from None

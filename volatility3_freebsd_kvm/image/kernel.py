@@ -16,6 +16,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from ..exceptions import FormatError
+from ..kvm.elfcore import MACHINES
 
 _SHN_UNDEF, _SHN_COMMON = 0, 0xFFF2
 
@@ -36,6 +37,13 @@ class KernelFile:
         except ELFError as error:
             msg = f"{name} is no ELF kernel: {error or 'damaged'}"
             raise FormatError(msg) from None
+
+    @property
+    def architecture(self) -> str:
+        """FreeBSD's name of the machine, or ELF's where it has none."""
+        machine = str(self._elf["e_machine"])
+        name = MACHINES.get(machine, machine)
+        return "powerpc64le" if name == "powerpc64" and self._elf.little_endian else name
 
     def symbol_values(self, names: Collection[str]) -> dict[str, int]:
         """The values of those of ``names`` that the kernel defines; with duplicates the last one, as in libkvm.

@@ -22,6 +22,7 @@ POPCOUNT_BITS = 1024
 
 _BIN_BYTES = POPCOUNT_BITS // 8
 _SCAN_BYTES = 1 << 16
+_EXTENT_BITS = 1 << 12
 _NONZERO = re.compile(rb"[^\x00]")
 _SET_BITS = [tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256)]
 
@@ -90,10 +91,12 @@ class DumpAvail:
 
     def spans(self, first_page: int, end_page: int) -> Iterator[tuple[int, int, int]]:
         """``(first bit, end bit, first page)`` of each range's part within ``[first_page, end_page)``."""
+        previous_end = 0
         for first, end, bit in zip(self._first_pages, self._end_pages, self._first_bits, strict=True):
-            low, high = max(first, first_page), min(end, end_page)
+            low, high = max(first, first_page, previous_end), min(end, end_page)
             if low < high:
                 yield bit + low - first, bit + high - first, low
+            previous_end = end
 
 
 class PageBitmap:
@@ -158,9 +161,16 @@ class PageBitmap:
             return 0
         # Never past the end of the range: the next bit may be a page elsewhere.
         limit = min(limit, next(end - first for first, end, _ in self.avail.spans(page, page + limit)))
-        chunk = int.from_bytes(self._data[bit >> 3 : ((bit + limit) >> 3) + 1], "little") >> (bit & 7)
-        ones = (chunk + 1) & ~chunk
-        return min(limit, ones.bit_length() - 1)
+        found = 0
+        while found < limit:
+            size = min(limit - found, _EXTENT_BITS)
+            at = bit + found
+            chunk = int.from_bytes(self._data[at >> 3 : ((at + size) >> 3) + 1], "little") >> (at & 7)
+            ones = ((chunk + 1) & ~chunk).bit_length() - 1
+            found += min(ones, size)
+            if ones < size:
+                break
+        return found
 
     def runs(self, first_page: int = 0, end_page: int = 1 << 64) -> Iterator[tuple[int, int, int]]:
         """``(page, number of pages, place)`` of each stretch of consecutive dumped pages, ascending."""

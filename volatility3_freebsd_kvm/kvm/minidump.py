@@ -283,6 +283,10 @@ def check_header(header: MinidumpHeader, size: int) -> list[str]:
             f"but the file has {size:#x} bytes"
         )
         raise FormatError(msg)
+    for name in ("kernbase", "dmapbase", "dmapphys"):
+        if getattr(header, name) % header.page_size:
+            msg = f"{name} is {getattr(header, name):#x}, which is no page boundary"
+            raise FormatError(msg)
     if header.dmapbase and header.dmapbase >= header.dmapend:
         msg = f"the direct map {header.dmapbase:#x}-{header.dmapend:#x} is empty or upside down"
         raise FormatError(msg)

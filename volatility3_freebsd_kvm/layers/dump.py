@@ -8,16 +8,16 @@ from typing import Any
 
 from volatility3.framework import exceptions, interfaces
 from volatility3.framework.configuration import requirements
-from volatility3.framework.layers import linear
 
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.layers.reader import of_layer
+from volatility3_freebsd_kvm.layers.scanning import StretchScanLayer
 
 Mapping = tuple[int, int, int, int, str]
 """``(offset, length, mapped offset, mapped length, layer)`` as the framework has it."""
 
 
-class FreeBSDDumpLayer(linear.LinearlyMappedLayer):
+class FreeBSDDumpLayer(StretchScanLayer):
     """Physical memory behind a dump file; addresses that the dump does not hold are invalid.
 
     The dump is opened when first used and never pickled, so that the layer survives cloning of its context and other
@@ -73,6 +73,11 @@ class FreeBSDDumpLayer(linear.LinearlyMappedLayer):
         """The last readable physical address."""
         return self._limits()[1]
 
+    @property
+    def address_mask(self) -> int:
+        """All bits that an address can have; the framework cannot tell when nothing is readable."""
+        return (1 << max(1, self.maximum_address.bit_length())) - 1
+
     def _limits(self) -> tuple[int, int]:
         if self._bounds is None:
             self._bounds = self.dump.physical.bounds()
@@ -92,7 +97,7 @@ class FreeBSDDumpLayer(linear.LinearlyMappedLayer):
 
     def is_valid(self, offset: int, length: int = 1) -> bool:
         """Whether all of ``length`` bytes can be read."""
-        return self.dump.physical.is_readable(offset, length)
+        return self.dump.physical.is_readable(offset, max(length, 1))
 
     # The framework keeps the last 512 results, of any size; ours are cheap to make again.
     def read(self, offset: int, length: int, pad: bool = False) -> bytes:  # type: ignore[override]

@@ -10,13 +10,14 @@ On amd64 and i386 the layers are `Intel` layers for the framework, so that other
 from __future__ import annotations
 
 import collections
+import collections.abc
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from volatility3 import classproperty
-from volatility3.framework import exceptions, interfaces
+from volatility3.framework import constants, exceptions, interfaces
 from volatility3.framework.configuration import requirements
-from volatility3.framework.layers import intel, linear
+from volatility3.framework.layers import intel
 
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.kvm.pagemap import PageMap, amd64, arm, arm64, i386, riscv
@@ -24,12 +25,13 @@ from volatility3_freebsd_kvm.kvm.physical import PhysicalMemory
 from volatility3_freebsd_kvm.kvm.space import AddressSpace
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer, Mapping
 from volatility3_freebsd_kvm.layers.reader import of_layer
+from volatility3_freebsd_kvm.layers.scanning import StretchScanLayer
 
 _TOP = 1 << 64
 _PAGE_BITS = 12
 
 
-class FreeBSDKernelLayer(linear.LinearlyMappedLayer):
+class FreeBSDKernelLayer(StretchScanLayer):
     """Kernel virtual memory of a dump.
 
     Attributes:
@@ -92,8 +94,11 @@ class FreeBSDKernelLayer(linear.LinearlyMappedLayer):
 
     # Addresses
 
-    def _virtual(self, offset: int) -> int:
+    def canonicalize(self, addr: int) -> int:
         """The full address for one that may lack its sign extension."""
+        return self._virtual(addr)
+
+    def _virtual(self, offset: int) -> int:
         if self._fold and self._low_half <= offset < self._low_half << 1:
             return offset + self._fold
         return offset
@@ -102,7 +107,8 @@ class FreeBSDKernelLayer(linear.LinearlyMappedLayer):
         """``(start, end, delta)`` of full addresses, where ``address - delta`` is what the caller would call it."""
         end = offset + length
         if not self._fold:
-            yield max(offset, 0), min(end, _TOP), 0
+            delta = self.space.page_map.displacement(offset)
+            yield max(offset, 0) + delta, min(end + delta, _TOP), delta
             return
         for low, high, delta in (
             (0, self._low_half, 0),
@@ -174,7 +180,7 @@ class FreeBSDKernelLayer(linear.LinearlyMappedLayer):
         """Whether all of ``length`` bytes are translated, dumped and within the file."""
         try:
             if length <= self.space.page_size:
-                self.space.read(self._virtual(offset), length)
+                self.space.read(self._virtual(offset), max(length, 1))
             else:
                 collections.deque(self.mapping(offset, length), maxlen=0)
         except (kvm.AddressError, exceptions.InvalidAddressException):
@@ -217,35 +223,27 @@ class FreeBSDKernelLayer(linear.LinearlyMappedLayer):
         except kvm.AddressError as error:
             raise self._fault(error, offset) from None
 
-    def _scan_iterator(
+    def scan(
         self,
+        context: interfaces.context.ContextInterface,
         scanner: interfaces.layers.ScannerInterface,
-        sections: Iterable[tuple[int, int]],
-        linear: bool = True,
-    ) -> Iterator[interfaces.layers.IteratorValue]:
-        """Chunks of consecutive virtual memory, wherever its pages are.
+        progress_callback: constants.ProgressCallback = None,
+        sections: Iterable[tuple[int, int]] | None = None,
+    ) -> Iterable[Any]:
+        """Scan; sections may be given with or without their sign extension, results come without it."""
+        if sections is not None and self._fold:
+            sections = [
+                (start - self._fold if start >= self._low_half << 1 else start, size) for start, size in sections
+            ]
+        return super().scan(context, scanner, progress_callback, sections)
 
-        The framework starts a new chunk wherever the layer below is not consecutive, and so misses what lies across
-        such a border.
-        """
-        for start, length in sections:
-            for position, end in self._stretches(start, length):
-                while position < end:
-                    size = min(end - position, scanner.chunk_size + scanner.overlap)
-                    yield [(self.name, position, size)], position + size
-                    position += size if position + size == end else scanner.chunk_size
 
-    def _stretches(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """``[start, end)`` of each stretch of readable virtual memory."""
-        start = end = offset
-        for at, size, *_ in self.mapping(offset, length, ignore_errors=True):
-            if at != end:
-                if start < end:
-                    yield start, end
-                start = at
-            end = at + size
-        if start < end:
-            yield start, end
+def _metadata(
+    architecture: str,
+    inherited: collections.abc.Mapping[str, Any] = interfaces.layers.TranslationLayerInterface._direct_metadata,
+) -> collections.ChainMap[str, Any]:
+    """What the framework asks layers for; a layer's own words come before those of the layers below."""
+    return collections.ChainMap({"os": "FreeBSD", "architecture": architecture, "mapped": True}, dict(inherited))
 
 
 class _IntelKernelLayer(FreeBSDKernelLayer, intel.Intel):
@@ -287,6 +285,7 @@ class _IntelKernelLayer(FreeBSDKernelLayer, intel.Intel):
 class FreeBSDIntel(_IntelKernelLayer, intel.Intel):
     """i386 without PAE."""
 
+    _direct_metadata = _metadata("Intel32", intel.Intel._direct_metadata)
     virtual_bits = 32
 
     @classmethod
@@ -298,6 +297,7 @@ class FreeBSDIntel(_IntelKernelLayer, intel.Intel):
 class FreeBSDIntelPAE(_IntelKernelLayer, intel.IntelPAE):
     """i386 with PAE."""
 
+    _direct_metadata = _metadata("Intel32", intel.IntelPAE._direct_metadata)
     virtual_bits = 32
 
     @classmethod
@@ -309,6 +309,7 @@ class FreeBSDIntelPAE(_IntelKernelLayer, intel.IntelPAE):
 class FreeBSDIntel32e(_IntelKernelLayer, intel.Intel32e):
     """amd64."""
 
+    _direct_metadata = _metadata("Intel64", intel.Intel32e._direct_metadata)
     virtual_bits = 48
 
     @classmethod
@@ -320,6 +321,7 @@ class FreeBSDIntel32e(_IntelKernelLayer, intel.Intel32e):
 class FreeBSDIntel57(_IntelKernelLayer, intel.Intel32e):
     """amd64 with five levels of page tables (LA57)."""
 
+    _direct_metadata = _metadata("Intel64", intel.Intel32e._direct_metadata)
     _maxvirtaddr = 57
     _structure = [("page map layer 5", 9, False), *intel.Intel32e._structure]
     virtual_bits = 57
@@ -328,13 +330,6 @@ class FreeBSDIntel57(_IntelKernelLayer, intel.Intel32e):
     def page_tables(cls, physical: PhysicalMemory, root: int) -> PageMap:
         """See `FreeBSDKernelLayer.page_tables`."""
         return amd64.La57PageTables(physical, root)
-
-
-def _metadata(architecture: str) -> collections.ChainMap[str, Any]:
-    return collections.ChainMap(
-        {"architecture": architecture, "mapped": True},
-        dict(interfaces.layers.TranslationLayerInterface._direct_metadata),
-    )
 
 
 class FreeBSDAArch64(FreeBSDKernelLayer):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import urllib.parse
+import urllib.request
+
 from volatility3.framework import interfaces
 from volatility3.framework.layers import physical
 
@@ -15,7 +18,7 @@ class LayerReader:
         """Wrap ``layer``, whose addresses become file offsets."""
         self._layer = layer
         self.size = layer.maximum_address + 1
-        self.name = layer.location if isinstance(layer, physical.FileLayer) else layer.name
+        self.name = name_of(layer)
         self.buffer: reader.Sliceable = self
 
     def __getitem__(self, index: slice, /) -> bytes:
@@ -29,6 +32,14 @@ class LayerReader:
         """The layer belongs to the framework."""
 
 
+def name_of(layer: interfaces.layers.DataLayerInterface) -> str:
+    """What to call a layer in messages: a local file by its path."""
+    if not isinstance(layer, physical.FileLayer):
+        return layer.name
+    url = urllib.parse.urlparse(layer.location)
+    return urllib.request.url2pathname(url.path) if url.scheme == "file" else layer.location
+
+
 def of_layer(layer: interfaces.layers.DataLayerInterface) -> reader.Reader:
     """The fastest reader there is: plain local files are mapped, everything else goes through the layer.
 
@@ -37,7 +48,7 @@ def of_layer(layer: interfaces.layers.DataLayerInterface) -> reader.Reader:
     """
     if isinstance(layer, physical.FileLayer):
         # The framework has no public way to the open file; decompressors come as other types and are not mapped.
-        direct = reader.from_stream(layer._file, layer.location)
+        direct = reader.from_stream(layer._file, name_of(layer))
         if isinstance(direct, reader.MmapReader):
             return direct
     return LayerReader(layer)

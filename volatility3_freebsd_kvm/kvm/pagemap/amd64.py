@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ...exceptions import AddressError, NotMappedError, SymbolError
+from ...exceptions import AddressError, FormatError, NotMappedError, SymbolError
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
 from ..records import Protection
@@ -103,6 +103,9 @@ class La57PageTables(PageTables):
 def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], memory: PhysicalMemory) -> PageMap:
     """The page map of a minidump. The kernel range is tested before the direct map."""
     kind = MinidumpV1PageMap if header.version == 1 else MinidumpPageMap
+    if header.kernbase % (1 << kind.levels[0].shift):
+        msg = f"kernbase is {header.kernbase:#x}, which is no multiple of what one page map entry covers"
+        raise FormatError(msg)
     table = section(8)
     end = min(header.kernbase + (table.length << kind.levels[0].shift), _TOP)
     windows = (
@@ -147,7 +150,8 @@ def _by_symbols(memory: PhysicalMemory, symbols: Mapping[str, int]) -> PageTable
                 return tables
         except NotMappedError:
             # Seen where tables are partly lost; good enough if nothing better comes.
-            first = first or tables
+            if _is_kernel_root(memory, tables.root):
+                first = first or tables
         except AddressError:
             continue
     if first is None:

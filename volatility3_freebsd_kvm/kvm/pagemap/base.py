@@ -171,6 +171,13 @@ class PageMap(ABC):
     def walk(self, start: int = 0, end: int = 1 << 64) -> Iterator[Leaf]:
         """What the tables map in ``[start, end)``, ascending, adjacent pages joined; without the direct maps."""
 
+    def displacement(self, va: int) -> int:
+        """What to add to ``va``, the address of something in the linked kernel, to get to where the kernel runs.
+
+        `translate` does that by itself; ranges are told by the address they are at.
+        """
+        return 0
+
     def direct_va(self, pa: int) -> int | None:
         """Where the direct map shows ``pa``."""
         for base, end, phys in self.directs:

@@ -50,15 +50,27 @@ class RadixPageMap(TablePageMap):
         return (False, entry & 0x00FFFFFFFFFFFF00, PROTECTIONS[0]) if level + 1 < len(self.levels) else None
 
 
-class DisplacedRadixPageMap(RadixPageMap):
-    """The same, with symbol values of the linked kernel accepted as addresses."""
+class _Displaced(PageMap):
+    """Symbol values of the linked kernel are accepted as addresses."""
 
-    displacement = 0
-    dmapbase = 0
+    header: MinidumpHeader
+
+    def displacement(self, va: int) -> int:
+        """See `PageMap.displacement`; only for the kernel image, so that listings do not show it twice."""
+        size = self.header.endkernel - self.header.startkernel
+        return self.header.startkernel - LINKED_AT if LINKED_AT & -4096 <= va < LINKED_AT + size else 0
+
+    def _running(self, va: int) -> int:
+        """The address to translate for ``va``: all below the direct map is displaced, as in libkvm."""
+        return va + self.header.startkernel - LINKED_AT if va < self.header.dmapbase else va
+
+
+class DisplacedRadixPageMap(_Displaced, RadixPageMap):
+    """The radix tree of a dump."""
 
     def translate(self, va: int) -> tuple[int, int]:
         """See `PageMap.translate`; addresses below the direct map are those of the linked kernel."""
-        return super().translate(va + self.displacement if va < self.dmapbase else va)
+        return super().translate(self._running(va))
 
 
 _KERNEL_VSID = 1 << 36
@@ -75,7 +87,7 @@ def kernel_vsid(esid: int) -> int:
     return ((((esid << 8) | (esid >> 28)) * 0x13BB) & (_KERNEL_VSID - 1)) | _KERNEL_VSID
 
 
-class HashPageMap(PageMap):
+class HashPageMap(_Displaced):
     """The hashed page table: groups of eight 16-byte entries.
 
     It is searched for one address; listing it means turning the hash around.
@@ -91,14 +103,13 @@ class HashPageMap(PageMap):
         """
         super().__init__()
         self.page_size = page_size
-        self._header = header
+        self.header = header
         self._table = table
         groups = table.length // (2 * _GROUP)
         if not groups or groups & (groups - 1):
             msg = f"the hashed page table has {groups} groups, which is no power of two"
             raise FormatError(msg)
         self._mask = groups - 1
-        self._displacement = header.startkernel - LINKED_AT
         # The end of the direct map is inclusive in powerpc64 headers.
         self.directs = (DirectMap(header.dmapbase, min(header.dmapend + 1, _TOP), 0),)
         self._leaves: list[Leaf] | None = None
@@ -106,11 +117,10 @@ class HashPageMap(PageMap):
     def translate(self, va: int) -> tuple[int, int]:
         """See `PageMap.translate`; addresses below the direct map are those of the linked kernel."""
         base, end, _ = self.directs[0]
-        if va < base:
-            va += self._displacement
+        va = self._running(va)
         if base <= va < end:
             return va - base, end - va
-        if va < self._header.kernbase or va >= _TOP:
+        if va < self.header.kernbase or va >= _TOP:
             raise NotMappedError(va)
         try:
             for shift, size_bit, page_bits in ((12, 0, 5), (24, _LARGE, 4)):
@@ -187,8 +197,8 @@ class HashPageMap(PageMap):
 
     def _segments(self) -> dict[int, int]:
         """Effective segment by virtual segment, for the kernel's range."""
-        first = self._header.kernbase >> 28
-        last = min(self._header.kernend, _TOP - 1) >> 28
+        first = self.header.kernbase >> 28
+        last = min(self.header.kernend, _TOP - 1) >> 28
         # 64 TiB of kernel memory is beyond every machine that ran this format.
         return {kernel_vsid(esid): esid for esid in range(first, min(last, first + (1 << 18)) + 1)}
 
@@ -215,7 +225,6 @@ def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], mem
         Window(header.kernbase, min(origin + (1 << 52), _TOP), origin),
     )
     page_map = DisplacedRadixPageMap(memory, table, windows, "big")
-    page_map.displacement = header.startkernel - LINKED_AT
-    page_map.dmapbase = header.dmapbase
+    page_map.header = header
     page_map.directs = (DirectMap(header.dmapbase, dmapend, 0),)
     return page_map

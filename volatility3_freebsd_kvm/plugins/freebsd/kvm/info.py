@@ -65,7 +65,8 @@ class Info(interfaces.plugins.PluginInterface):
         yield from cls._memory(dump)
         yield from cls._translation(context, layer_name)
         yield "Layers", layers
-        for warning in dump.warnings:
+        layer = kernel_layer_of(context, layer_name)
+        for warning in dict.fromkeys(dump.warnings + (layer.space.page_map.warnings if layer else [])):
             yield "Warning", warning
 
     @staticmethod
@@ -92,6 +93,8 @@ class Info(interfaces.plugins.PluginInterface):
         ranges = [_span(start, end) for start, end in dump.physical.bitmap.avail.ranges]
         if not header.dumpavailsize:
             ranges.append("(all that the bitmap covers: this version has no table)")
+        else:
+            yield "Dump available table", _section(header.dump_avail_off, header.dumpavailsize)
         yield "Dump available ranges", ", ".join(ranges)
         yield "Bitmap", _section(header.bitmap_off, header.bitmapsize)
         yield "Page map", _section(header.pmap_off, header.pmapsize)

@@ -11,6 +11,7 @@ from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
 from volatility3_freebsd_kvm.kvm import AddressSpace, Protection
+from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
 from volatility3_freebsd_kvm.layers.stack import kernel_layer_of
 
 vollog = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Pages(interfaces.plugins.PluginInterface):
 
     _required_framework_version = (2, 13, 0)
     _version = (1, 0, 0)
+    _layer: FreeBSDKernelLayer | None = None
 
     @classmethod
     def get_requirements(cls) -> list[interfaces.configuration.RequirementInterface]:
@@ -72,15 +74,20 @@ class Pages(interfaces.plugins.PluginInterface):
         ]
         if summary:
             columns = [("Kind", str), ("Protection", str), ("Presence", str), ("Ranges", int), ("Bytes", int)]
-        layer = kernel_layer_of(self.context, str(self.config["primary"]))
+        layer = self._layer = kernel_layer_of(self.context, str(self.config["primary"]))
         if layer is None:
             vollog.error("There is no FreeBSD kernel address space to walk; freebsd.kvm.info says what this file is")
             return renderers.TreeGrid(columns, iter(()))
         lister = self._summary if summary else self._physical if physical else self._mapped
         return renderers.TreeGrid(columns, lister(layer.space))
 
-    def _bounds(self) -> tuple[int, int]:
-        return int(str(self.config.get("start") or 0)), int(str(self.config.get("end") or _TOP))
+    def _bounds(self, *, virtual: bool = True) -> tuple[int, int]:
+        """The range asked for; virtual addresses may lack their sign extension, as scanners report them."""
+        start, end = self.config.get("start"), self.config.get("end")
+        low, high = 0 if start is None else int(str(start)), _TOP if end is None else int(str(end))
+        if virtual and self._layer is not None:
+            low, high = self._layer.canonicalize(low), self._layer.canonicalize(high)
+        return low, high
 
     def _mapped(self, space: AddressSpace) -> Iterator[Row]:
         for piece in space.walk(*self._bounds()):
@@ -100,7 +107,7 @@ class Pages(interfaces.plugins.PluginInterface):
             )
 
     def _physical(self, space: AddressSpace) -> Iterator[Row]:
-        start, end = self._bounds()
+        start, end = self._bounds(virtual=False)
         for piece in space.pages():
             low, high = max(piece.pa, start), min(piece.pa + piece.length, end)
             if low < high:
@@ -116,9 +123,14 @@ class Pages(interfaces.plugins.PluginInterface):
             kind = "page map" if mapped.pa is not None or mapped.offset is not None else "page table missing"
             presence = mapped.absence.value if mapped.absence else _IN_FILE
             self._add(totals[kind, mapped.prot.text, presence], mapped.length)
+        start, end = self._bounds()
+        everything = (start, end) == (0, _TOP)
         for page in space.pages():
-            kind = "dumped pages in the direct map" if page.va is not None else "dumped pages, no direct map"
-            self._add(totals[kind, Protection.UNKNOWN.text, _IN_FILE], page.length)
+            kind = "dumped pages, no direct map" if page.va is None else "dumped pages in the direct map"
+            low, high = page.va or 0, (page.va or 0) + page.length
+            length = page.length if everything else min(high, end) - max(low, start)
+            if length > 0 and (everything or page.va is not None):
+                self._add(totals[kind, Protection.UNKNOWN.text, _IN_FILE], length)
         for key, (ranges, size) in sorted(totals.items()):
             yield 0, (*key, ranges, size)
 
