@@ -91,12 +91,17 @@ class DumpAvail:
 
     def spans(self, first_page: int, end_page: int) -> Iterator[tuple[int, int, int]]:
         """``(first bit, end bit, first page)`` of each range's part within ``[first_page, end_page)``."""
-        previous_end = 0
-        for first, end, bit in zip(self._first_pages, self._end_pages, self._first_bits, strict=True):
-            low, high = max(first, first_page, previous_end), min(end, end_page)
+        start = max(0, bisect_right(self._first_pages, first_page) - 1)
+        while start and first_page < self._end_pages[start - 1]:
+            start -= 1
+        for index in range(start, len(self._first_pages)):
+            first = self._first_pages[index]
+            if first >= end_page:
+                return
+            previous_end = self._end_pages[index - 1] if index else 0
+            low, high = max(first, first_page, previous_end), min(self._end_pages[index], end_page)
             if low < high:
-                yield bit + low - first, bit + high - first, low
-            previous_end = end
+                yield self._first_bits[index] + low - first, self._first_bits[index] + high - first, low
 
 
 class PageBitmap:

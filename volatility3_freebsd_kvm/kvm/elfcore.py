@@ -23,6 +23,7 @@ PT_DUMP_DELTA = 0x6FB5D000
 """arm: kernbase in p_vaddr, physaddr in p_paddr (sys/arm/include/elf.h)."""
 _MAX_SEGMENTS = 1 << 17
 _PN_XNUM = 0xFFFF
+_PAGE_16K = 16384
 
 MACHINES = {
     "EM_X86_64": "amd64",
@@ -34,6 +35,20 @@ MACHINES = {
     "EM_PPC": "powerpc",
     "EM_MIPS": "mips",
 }
+
+_EITHER_32 = frozenset({(32, "little"), (32, "big")})
+_EITHER_64 = frozenset({(64, "little"), (64, "big")})
+_SHAPES = {
+    "amd64": frozenset({(64, "little")}),
+    "i386": frozenset({(32, "little")}),
+    "arm64": frozenset({(64, "little")}),
+    "arm": _EITHER_32,
+    "riscv": frozenset({(64, "little")}),
+    "powerpc64": _EITHER_64,
+    "powerpc": _EITHER_32,
+    "mips": _EITHER_32 | _EITHER_64,
+}
+"""Word size and byte order that FreeBSD has on a machine."""
 
 
 class ProgramHeader(NamedTuple):
@@ -85,8 +100,13 @@ class ElfCore(NamedTuple):
         return self.osabi in (ELFOSABI_NONE, ELFOSABI_FREEBSD) and self.has_virtual and not self.has_notes
 
     def physical_segments(self) -> list[Segment]:
-        """Pieces by physical address."""
-        return [Segment(header.p_paddr, header.p_filesz, header.p_offset) for header in self.segments]
+        """Pieces by physical address; -1 stands for none."""
+        none = (1 << self.word_bits) - 1
+        return [
+            Segment(header.p_paddr, header.p_filesz, header.p_offset)
+            for header in self.segments
+            if header.p_paddr != none
+        ]
 
     def virtual_segments(self) -> list[Segment]:
         """Pieces by virtual address."""
@@ -114,7 +134,7 @@ def parse(reader: Reader) -> ElfCore:
     except FormatError:
         raise
     except (ELFError, ConstructError, OverflowError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        msg = f"the ELF headers are damaged ({error or type(error).__name__})"
+        msg = f"the ELF headers are damaged ({str(error) or type(error).__name__})"
         raise FormatError(msg) from None
 
 
@@ -123,13 +143,7 @@ def _parse(elf: ELFFile, reader: Reader) -> ElfCore:
     if header.e_type != "ET_CORE":
         msg = f"an ELF file, but no core: its type is {header.e_type}"
         raise NotADumpError(msg)
-    architecture = MACHINES.get(header.e_machine)
-    if architecture is None:
-        msg = f"an ELF core of a machine that is not supported ({header.e_machine})"
-        raise FormatError(msg)
-    byteorder = "little" if elf.little_endian else "big"
-    if architecture == "powerpc64" and elf.little_endian:
-        architecture = "powerpc64le"
+    architecture, byteorder = _machine(elf)
     count = _segment_count(elf, reader)
     warnings: list[str] = []
     loads = []
@@ -137,11 +151,13 @@ def _parse(elf: ELFFile, reader: Reader) -> ElfCore:
     has_notes = False
     page_size = 4096
     for index in range(count):
-        phdr = elf.get_segment(index).header
+        # Not get_segment(): that looks into what the segment holds, too.
+        at = elf.header.e_phoff + index * elf.header.e_phentsize
+        phdr = elf.structs.Elf_Phdr.parse(reader.buffer[at : at + elf.header.e_phentsize])
         if phdr.p_type == "PT_LOAD":
             loads.append(_load(phdr, index, elf.elfclass, warnings))
-            if phdr.p_align in (8192, 16384, 65536):
-                page_size = int(phdr.p_align)
+            if architecture == "arm64" and phdr.p_align == _PAGE_16K:
+                page_size = _PAGE_16K
         elif phdr.p_type == PT_DUMP_DELTA:
             dump_delta = (int(phdr.p_vaddr), int(phdr.p_paddr))
         has_notes |= phdr.p_type == "PT_NOTE"
@@ -165,6 +181,19 @@ def _parse(elf: ELFFile, reader: Reader) -> ElfCore:
         dump_delta,
         tuple(warnings),
     )
+
+
+def _machine(elf: ELFFile) -> tuple[str, str]:
+    """FreeBSD's name of the machine, and its byte order."""
+    architecture = MACHINES.get(elf.header.e_machine)
+    if architecture is None:
+        msg = f"an ELF core of a machine that is not supported ({elf.header.e_machine})"
+        raise FormatError(msg)
+    byteorder = "little" if elf.little_endian else "big"
+    if (elf.elfclass, byteorder) not in _SHAPES[architecture]:
+        msg = f"an ELF core that contradicts itself: {architecture}, but {elf.elfclass} bit and {byteorder}-endian"
+        raise FormatError(msg)
+    return "powerpc64le" if architecture == "powerpc64" and elf.little_endian else architecture, byteorder
 
 
 def _segment_count(elf: ELFFile, reader: Reader) -> int:
@@ -192,12 +221,14 @@ def _load(phdr: Container, index: int, bits: int, warnings: list[str]) -> Progra
     if filesz > phdr.p_memsz:
         warnings.append(f"ELF segment {index} has more bytes in the file ({filesz:#x}) than in memory; cut")
         filesz = int(phdr.p_memsz)
-    room = (1 << bits) - phdr.p_paddr
-    if filesz > room and phdr.p_paddr != (1 << bits) - 1:
+    memsz = int(phdr.p_memsz)
+    none = (1 << bits) - 1
+    room = min((1 << bits) - address for address in (phdr.p_paddr, phdr.p_vaddr, 0) if address != none)
+    if memsz > room:
         warnings.append(f"ELF segment {index} runs past the end of the address space; cut")
-        filesz = room
+        filesz, memsz = min(filesz, room), room
     prot = Protection(phdr.p_flags >> 2 & 1 | phdr.p_flags & 2 | (phdr.p_flags & 1) << 2)
-    return ProgramHeader(int(phdr.p_vaddr), int(phdr.p_paddr), int(phdr.p_offset), int(filesz), int(phdr.p_memsz), prot)
+    return ProgramHeader(int(phdr.p_vaddr), int(phdr.p_paddr), int(phdr.p_offset), int(filesz), memsz, prot)
 
 
 def _kinds(loads: list[ProgramHeader], bits: int) -> tuple[bool, bool]:

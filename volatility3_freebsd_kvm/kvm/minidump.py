@@ -19,6 +19,7 @@ from .reader import Reader
 MAGIC = b"minidump FreeBSD/"
 HEADER_SIZE = 4096
 _MAX_RANGES = 1024
+_MAX_MAGIC = 32
 _FLAGS_VERSION = 3
 """The first arm64 version whose header has ``flags``."""
 
@@ -201,7 +202,8 @@ def parse_header(page: bytes) -> MinidumpHeader:
     if len(page) < HEADER_SIZE:
         msg = f"the minidump is cut off within its header: {len(page)} bytes of {HEADER_SIZE}"
         raise FormatError(msg)
-    architecture = page[: page.find(b"\0", 0, 33)].removeprefix(MAGIC).decode("ascii", "replace")
+    magic = page[:_MAX_MAGIC].split(b"\0")[0]
+    architecture = magic.removeprefix(MAGIC).decode("ascii", "backslashreplace")
     known = FORMATS.get(architecture)
     if known is None or page[: known.magic_size] != (MAGIC + architecture.encode()).ljust(known.magic_size, b"\0"):
         msg = f"a minidump of an unknown architecture {architecture!r}; known are {', '.join(FORMATS)}"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..exceptions import BeyondEndError, NotDumpedError
 from .bitmap import PageBitmap
+from .intervals import first_wins
 from .reader import Reader
 from .records import Run
 
@@ -200,7 +201,8 @@ class SegmentedMemory(PhysicalMemory):
         self.is_physical = is_physical
         self.segments = _without_overlaps(segments)
         self._starts = [segment.start for segment in self.segments]
-        self._by_offset = sorted(self.segments, key=lambda segment: segment.offset)
+        self._by_offset = _by_offset(self.segments)
+        self._offsets = [segment.offset for segment in self._by_offset]
 
     def _segment(self, pa: int) -> Segment:
         index = bisect_right(self._starts, pa) - 1
@@ -222,15 +224,20 @@ class SegmentedMemory(PhysicalMemory):
 
     def promised_runs(self, start: int = 0, end: int = END_OF_MEMORY) -> Iterator[Run]:
         """See `PhysicalMemory.promised_runs`."""
-        for segment in self.segments:
+        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self.segments)):
+            segment = self.segments[index]
+            if segment.start >= end:
+                return
             low, high = max(segment.start, start), min(segment.start + segment.length, end)
             if low < high:
                 yield Run(low, high - low, segment.offset + low - segment.start)
 
     def pa_of(self, offset: int) -> int:
         """See `PhysicalMemory.pa_of`."""
-        for segment in self._by_offset:
-            if segment.offset <= offset < segment.offset + segment.length:
+        index = bisect_right(self._offsets, offset) - 1
+        if index >= 0:
+            segment = self._by_offset[index]
+            if offset < segment.offset + segment.length:
                 return segment.start + offset - segment.offset
         raise NotDumpedError(offset, "this file offset holds no memory")
 
@@ -241,28 +248,18 @@ class SegmentedMemory(PhysicalMemory):
 
 
 def _without_overlaps(segments: Sequence[Segment]) -> list[Segment]:
-    """The segments sorted by start, later ones cut where an earlier one holds the same addresses.
-
-    The table of an ELF core has at most some thousand entries (`elfcore` bounds it), so quadratic is good enough only
-    for the overlapping ones: each new segment is compared with those it touches.
-    """
-    kept: list[Segment] = []
-    for segment in segments:
-        pieces = [segment]
-        index = max(0, bisect_right(kept, segment) - 1)
-        while pieces and index < len(kept) and kept[index].start < segment.start + segment.length:
-            pieces = [part for piece in pieces for part in _subtract(piece, kept[index])]
-            index += 1
-        for piece in pieces:
-            kept.insert(bisect_right(kept, piece), piece)
-    return kept
+    """The segments by address, each place held by the first segment of the table that covers it."""
+    ranges = [(segment.start, segment.start + segment.length) for segment in segments]
+    return [
+        Segment(start, end - start, segments[index].offset + start - segments[index].start)
+        for start, end, index in first_wins(ranges)
+    ]
 
 
-def _subtract(piece: Segment, other: Segment) -> Iterator[Segment]:
-    """What is left of ``piece`` outside ``other``."""
-    end, other_end = piece.start + piece.length, other.start + other.length
-    if piece.start < other.start:
-        yield piece._replace(length=min(end, other.start) - piece.start)
-    if end > other_end:
-        start = max(piece.start, other_end)
-        yield Segment(start, end - start, piece.offset + start - piece.start)
+def _by_offset(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments by file offset, made disjoint in the same way."""
+    ranges = [(segment.offset, segment.offset + segment.length) for segment in segments]
+    return [
+        Segment(segments[index].start + start - segments[index].offset, end - start, start)
+        for start, end, index in first_wins(ranges)
+    ]

@@ -31,6 +31,7 @@ class AddressSpace:
         self._buffer = physical.reader.buffer
         # File offset by virtual page, for pages that are wholly in the file.
         self._pages: dict[int, int] = {}
+        self._cacheable = page_map.page_granular
 
     def read(self, va: int, length: int) -> bytes:
         """``length`` bytes from ``va``.
@@ -76,6 +77,8 @@ class AddressSpace:
 
     def _remember(self, va: int, pa: int) -> int | None:
         """Cache and return where the page of ``va`` is in the file; None unless all of it is there."""
+        if not self._cacheable or (va ^ pa) & self._mask:
+            return None
         try:
             offset = self.physical.locate(pa & ~self._mask)
         except NotDumpedError:

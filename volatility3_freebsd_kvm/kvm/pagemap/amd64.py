@@ -112,9 +112,7 @@ def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], mem
         Window(header.kernbase, end, header.kernbase),
         Window(header.dmapbase, min(header.dmapend, header.kernbase), header.dmapbase, direct=True),
     )
-    page_map = kind(memory, table, windows)
-    page_map.directs = (DirectMap(header.dmapbase, header.dmapend, 0),)
-    return page_map
+    return kind(memory, table, windows)
 
 
 def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -> PageTables:

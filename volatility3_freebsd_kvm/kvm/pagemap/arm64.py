@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
 from ..records import Protection
-from .base import PROTECTIONS, Decoded, DirectMap, Level, PageMap, SectionTable, TablePageMap, Window
+from .base import PROTECTIONS, Decoded, Level, PageMap, SectionTable, TablePageMap, Window
 from .relocated import find_tables
 
 KERNBASE = 0xFFFF000000000000
@@ -93,9 +93,7 @@ def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], mem
         Window(header.dmapbase, header.dmapend, header.dmapbase - header.dmapphys, direct=True),
         Window(header.kernbase, end, header.kernbase),
     )
-    page_map = kind(memory, table, windows)
-    page_map.directs = (DirectMap(header.dmapbase, header.dmapend, header.dmapphys),)
-    return page_map
+    return kind(memory, table, windows)
 
 
 def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -> PageTables:

@@ -25,7 +25,7 @@ PROTECTIONS = [Protection(bits) for bits in range(8)]
 
 _CACHE_LIMIT = 4096
 _CHUNK = 512
-_VISIT_LIMIT = 8
+_VISIT_LIMIT = 2
 """How often one table may be used at one level. Even a self-map needs each only once; what needs more is a loop."""
 
 Decoded = tuple[bool, int, Protection]
@@ -120,17 +120,18 @@ class SectionTable:
         return self._chunks[index // _CHUNK][index % _CHUNK]
 
     def chunks(self, first: int, end: int) -> Iterator[tuple[int, array[int] | AddressError]]:
-        """``(index, entries)`` of the parts that hold entries ``[first, end)``; an error stands for a lost part.
+        """``(index, entries)`` of the parts that hold entries ``[first, end)``.
 
-        Parts without any entry are left out.
+        Parts without any entry are left out. Where the file ends, an error stands for all the rest.
         """
         for chunk in range(first // _CHUNK, -(-min(end, self.length) // _CHUNK)):
             try:
                 table = self._load(chunk)
-                if any(table):
-                    yield chunk * _CHUNK, table
             except AddressError as error:
                 yield chunk * _CHUNK, error
+                return
+            if any(table):
+                yield chunk * _CHUNK, table
 
 
 class PageMap(ABC):
@@ -139,12 +140,14 @@ class PageMap(ABC):
     Attributes:
         name: what it is, for people.
         directs: the direct maps, the preferred one first.
+        page_granular: translations hold for whole, aligned pages, so that they may be remembered by page.
         warnings: what went wrong while walking, one sentence each.
     """
 
     name: str
     page_size: int
     directs: tuple[DirectMap, ...] = ()
+    page_granular = True
 
     def __init__(self) -> None:
         """Nothing has gone wrong yet."""
@@ -186,6 +189,22 @@ class PageMap(ABC):
         return None
 
 
+class _Walk:
+    """What one walk has seen: tables may be shared and map themselves, but not without end."""
+
+    def __init__(self, limit: int) -> None:
+        """At most ``limit`` tables in all."""
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._left = limit
+        self.warned = False
+
+    def enter(self, level: int, pa: int) -> bool:
+        """Whether the table at ``pa`` may be walked (again) at a level."""
+        self._seen[level, pa] += 1
+        self._left -= 1
+        return self._left >= 0 and self._seen[level, pa] <= _VISIT_LIMIT
+
+
 class TablePageMap(PageMap):
     """A page map made of tables. Subclasses set `levels` and say what an entry means."""
 
@@ -212,10 +231,11 @@ class TablePageMap(PageMap):
         self._byteorder = byteorder
         self._root = root
         self._windows = _without_overlaps(windows)
+        self.directs = tuple(
+            DirectMap(low, high, low - origin) for low, high, origin, direct in self._windows if direct
+        )
         self._sorted_windows = sorted(self._windows)
         self._tables = [TableCache(self._loader(level)) for level in self.levels]
-        self._looped = False
-        self._visits: Counter[tuple[int, int]] = Counter()
 
     def _loader(self, level: Level) -> Callable[[int], array[int]]:
         size = level.size << level.bits
@@ -265,47 +285,45 @@ class TablePageMap(PageMap):
         return self._translations(start, end, directs=False)
 
     def _translations(self, start: int, end: int, *, directs: bool) -> Iterator[Leaf]:
-        self._visits.clear()
+        walk = _Walk(64 + 2 * (self._memory.reader.size // self.page_size))
         for window in self._sorted_windows:
             low, high = max(start, window.start), min(end, window.end)
             if low >= high:
                 continue
             if not window.direct:
-                yield from join(clip(self._window_leaves(window.origin, low, high), low, high))
+                yield from join(clip(self._window_leaves(walk, window.origin, low, high), low, high))
             elif directs:
                 yield Leaf(low, low - window.origin, high - low, Protection.UNKNOWN)
 
-    def _window_leaves(self, origin: int, start: int, end: int) -> Iterator[Leaf]:
+    def _window_leaves(self, walk: _Walk, origin: int, start: int, end: int) -> Iterator[Leaf]:
         shift = self.levels[0].shift
         if isinstance(self._root, SectionTable):
             for index, table in self._root.chunks((start - origin) >> shift, ((end - 1 - origin) >> shift) + 1):
                 va = origin + (index << shift)
                 if isinstance(table, AddressError):
-                    yield Leaf(va, None, _CHUNK << shift, Protection.UNKNOWN, absence_of(table))
+                    yield Leaf(va, None, end - va, Protection.UNKNOWN, absence_of(table))
                 else:
-                    yield from self._table_leaves(0, table, va, start, end)
+                    yield from self._table_leaves(walk, 0, table, va, start, end)
         else:
-            yield from self._next_table(0, self._root, origin, 1 << (shift + self.levels[0].bits), start, end)
+            yield from self._next_table(walk, 0, self._root, origin, 1 << (shift + self.levels[0].bits), start, end)
 
-    def _next_table(self, level: int, pa: int, va: int, span: int, start: int, end: int) -> Iterator[Leaf]:
+    def _next_table(self, walk: _Walk, level: int, pa: int, va: int, span: int, start: int, end: int) -> Iterator[Leaf]:
         """The leaves of the table at ``pa``, or one leaf that says why it cannot be read."""
-        visits = self._visits
-        visits[level, pa] += 1
-        if visits[level, pa] > _VISIT_LIMIT:
-            if not self._looped:
-                self._looped = True
-                self.warnings.append(
-                    f"the page table at {pa:#x} is used for more than {_VISIT_LIMIT} ranges; left out from {va:#x} on"
-                )
+        if not walk.enter(level, pa):
+            if not walk.warned:
+                walk.warned = True
+                self.warnings.append(f"the page tables refer to themselves; some of them are left out from {va:#x} on")
             return
         try:
             table = self._tables[level][pa]
         except AddressError as error:
             yield Leaf(va, None, span, Protection.UNKNOWN, absence_of(error))
         else:
-            yield from self._table_leaves(level, table, va, start, end)
+            yield from self._table_leaves(walk, level, table, va, start, end)
 
-    def _table_leaves(self, level: int, table: Sequence[int], base: int, start: int, end: int) -> Iterator[Leaf]:
+    def _table_leaves(
+        self, walk: _Walk, level: int, table: Sequence[int], base: int, start: int, end: int
+    ) -> Iterator[Leaf]:
         """The leaves of one table, whose first entry is for ``base``. Recursion is as deep as `levels` is long."""
         shift = self.levels[level].shift
         span = 1 << shift
@@ -322,7 +340,7 @@ class TablePageMap(PageMap):
             if leaf:
                 yield Leaf(va, pa, span, prot)
             elif level + 1 < len(self.levels):
-                yield from self._next_table(level + 1, pa, va, span, start, end)
+                yield from self._next_table(walk, level + 1, pa, va, span, start, end)
 
 
 def _lost_table(error: AddressError, va: int) -> AddressError:

@@ -62,6 +62,4 @@ def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], mem
     kernbase = header.kernbase if header.word_bits == 64 else header.kernbase & 0xFFFFFFFF
     end = min(kernbase + (table.length << 12), 1 << header.word_bits)
     windows = [Window(base, top, base - phys, direct=True) for base, top, phys in directs]
-    page_map = kind(memory, table, [*windows, Window(kernbase, end, kernbase)], header.byteorder)
-    page_map.directs = tuple(directs)
-    return page_map
+    return kind(memory, table, [*windows, Window(kernbase, end, kernbase)], header.byteorder)

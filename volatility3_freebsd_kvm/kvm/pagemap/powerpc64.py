@@ -8,10 +8,12 @@ Page table entries are big endian even in a little-endian kernel.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 from ...exceptions import AddressError, FormatError, NotMappedError
+from ..intervals import first_wins
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
 from ..records import Leaf, Protection
@@ -50,6 +52,11 @@ class RadixPageMap(TablePageMap):
         return (False, entry & 0x00FFFFFFFFFFFF00, PROTECTIONS[0]) if level + 1 < len(self.levels) else None
 
 
+def _is_granular(header: MinidumpHeader) -> bool:
+    """Whether linked and running addresses agree within the page."""
+    return (header.startkernel - LINKED_AT) % header.page_size == 0
+
+
 class _Displaced(PageMap):
     """Symbol values of the linked kernel are accepted as addresses."""
 
@@ -60,20 +67,30 @@ class _Displaced(PageMap):
         size = self.header.endkernel - self.header.startkernel
         return self.header.startkernel - LINKED_AT if LINKED_AT & -4096 <= va < LINKED_AT + size else 0
 
-    def _running(self, va: int) -> int:
-        """The address to translate for ``va``: all below the direct map is displaced, as in libkvm."""
-        return va + self.header.startkernel - LINKED_AT if va < self.header.dmapbase else va
+    def translate(self, va: int) -> tuple[int, int]:
+        """See `PageMap.translate`; all addresses below the direct map are those of the linked kernel, as in libkvm."""
+        if va >= self.header.dmapbase:
+            return self._translate(va)
+        try:
+            pa, size = self._translate(va + self.header.startkernel - LINKED_AT)
+        except AddressError as error:
+            raise type(error)(va, error.detail) from None
+        return pa, min(size, self.header.dmapbase - va)
+
+    @abstractmethod
+    def _translate(self, va: int) -> tuple[int, int]:
+        """The translation where the kernel runs."""
 
 
 class DisplacedRadixPageMap(_Displaced, RadixPageMap):
     """The radix tree of a dump."""
 
-    def translate(self, va: int) -> tuple[int, int]:
-        """See `PageMap.translate`; addresses below the direct map are those of the linked kernel."""
-        return super().translate(self._running(va))
+    def _translate(self, va: int) -> tuple[int, int]:
+        return RadixPageMap.translate(self, va)
 
 
 _KERNEL_VSID = 1 << 36
+_INVERSE = pow(0x13BB, -1, _KERNEL_VSID)
 _VSID_HASH = (1 << 39) - 1
 _VRMA = 0x1FFFFFF
 _LARGE = 4
@@ -85,6 +102,12 @@ _GROUP = 8
 def kernel_vsid(esid: int) -> int:
     """The virtual segment of a kernel effective segment (``KERNEL_VSID`` of the pmap)."""
     return ((((esid << 8) | (esid >> 28)) * 0x13BB) & (_KERNEL_VSID - 1)) | _KERNEL_VSID
+
+
+def kernel_esid(vsid: int) -> int:
+    """The effective segment of a kernel virtual segment: `kernel_vsid` turned around (0x13BB is odd)."""
+    rotated = vsid * _INVERSE % _KERNEL_VSID
+    return (rotated >> 8 | rotated << 28) % _KERNEL_VSID
 
 
 class HashPageMap(_Displaced):
@@ -110,14 +133,13 @@ class HashPageMap(_Displaced):
             msg = f"the hashed page table has {groups} groups, which is no power of two"
             raise FormatError(msg)
         self._mask = groups - 1
+        self.page_granular = _is_granular(header)
         # The end of the direct map is inclusive in powerpc64 headers.
         self.directs = (DirectMap(header.dmapbase, min(header.dmapend + 1, _TOP), 0),)
         self._leaves: list[Leaf] | None = None
 
-    def translate(self, va: int) -> tuple[int, int]:
-        """See `PageMap.translate`; addresses below the direct map are those of the linked kernel."""
+    def _translate(self, va: int) -> tuple[int, int]:
         base, end, _ = self.directs[0]
-        va = self._running(va)
         if base <= va < end:
             return va - base, end - va
         if va < self.header.kernbase or va >= _TOP:
@@ -165,14 +187,24 @@ class HashPageMap(_Displaced):
     def walk(self, start: int = 0, end: int = _TOP) -> Iterator[Leaf]:
         """See `PageMap.walk`."""
         if self._leaves is None:
-            self._leaves = sorted(self._entries())
+            self._leaves = self._listed()
         first = bisect_left(self._leaves, start, key=lambda leaf: leaf.va + leaf.length - 1)
         last = bisect_left(self._leaves, end, key=lambda leaf: leaf.va)
         return join(clip(self._leaves[first:last], start, end))
 
-    def _entries(self) -> Iterator[Leaf]:
-        """Every valid entry whose segment is one of the kernel's."""
-        segments = self._segments()
+    def _listed(self) -> list[Leaf]:
+        """Every kernel entry by address; where several map a place, the one that a search would find first."""
+        entries = sorted(self._entries(), key=lambda entry: entry[0])
+        ranges = [(leaf.va, leaf.va + leaf.length) for _, leaf in entries]
+        pieces = []
+        for start, end, index in first_wins(ranges):
+            leaf = entries[index][1]
+            pieces.append(Leaf(start, (leaf.pa or 0) + start - leaf.va, end - start, leaf.prot))
+        return pieces
+
+    def _entries(self) -> Iterator[tuple[tuple[int, int, int], Leaf]]:
+        """Every valid entry whose segment is one of the kernel's, with its rank in a search."""
+        first, last = self.header.kernbase >> 28, min(self.header.kernend, _TOP - 1) >> 28
         for index, table in self._table.chunks(0, self._table.length):
             if isinstance(table, AddressError):
                 self.warnings.append(f"the hashed page table is cut off at entry {index // 2}")
@@ -180,8 +212,12 @@ class HashPageMap(_Displaced):
             for at in range(0, len(table) - 1, 2):
                 high = table[at]
                 vsid = high >> 12 & 0x3FFFFFFFFFFFF
-                if high & 1 and high >> 62 == 0 and vsid & _KERNEL_VSID and vsid >> 12 != _VRMA and vsid in segments:
-                    yield from self._leaf(high, table[at + 1], (index + at) // (2 * _GROUP), segments[vsid])
+                if high & 1 and high >> 62 == 0 and vsid & _KERNEL_VSID and vsid >> 12 != _VRMA:
+                    esid = kernel_esid(vsid)
+                    if kernel_vsid(esid) == vsid and first <= esid <= last:
+                        rank = (high & _LARGE, high & _HID, index + at)
+                        for leaf in self._leaf(high, table[at + 1], (index + at) // (2 * _GROUP), esid):
+                            yield rank, leaf
 
     def _leaf(self, high: int, low: int, group: int, esid: int) -> Iterator[Leaf]:
         """The page of an entry: its number is in the hash or, above the bits of the mask, in the entry."""
@@ -194,13 +230,6 @@ class HashPageMap(_Displaced):
         # pp: 2 read and write, 3 read only; bit 2 is no-execute (libkvm has both the wrong way round).
         prot = PROTECTIONS[1 | (2 if low & 3 == 2 else 0) | (0 if low & 4 else 4)]
         yield Leaf(va, low & _FRAME & -(1 << shift), 1 << shift, prot)
-
-    def _segments(self) -> dict[int, int]:
-        """Effective segment by virtual segment, for the kernel's range."""
-        first = self.header.kernbase >> 28
-        last = min(self.header.kernend, _TOP - 1) >> 28
-        # 64 TiB of kernel memory is beyond every machine that ran this format.
-        return {kernel_vsid(esid): esid for esid in range(first, min(last, first + (1 << 18)) + 1)}
 
 
 def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], memory: PhysicalMemory) -> PageMap:
@@ -226,5 +255,5 @@ def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], mem
     )
     page_map = DisplacedRadixPageMap(memory, table, windows, "big")
     page_map.header = header
-    page_map.directs = (DirectMap(header.dmapbase, dmapend, 0),)
+    page_map.page_granular = _is_granular(header)
     return page_map

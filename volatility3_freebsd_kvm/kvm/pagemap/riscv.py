@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from ...exceptions import AddressError
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
-from .base import PROTECTIONS, Decoded, DirectMap, Level, PageMap, SectionTable, TablePageMap, Window
+from .base import PROTECTIONS, Decoded, Level, PageMap, SectionTable, TablePageMap, Window
 from .relocated import find_tables
 
 KERNBASE = 0xFFFFFFC000000000
@@ -67,9 +67,7 @@ def minidump(header: MinidumpHeader, section: Callable[[int], SectionTable], mem
         Window(header.dmapbase, header.dmapend, header.dmapbase - header.dmapphys, direct=True),
         Window(header.kernbase, min(header.kernbase + (table.length << 12), _TOP), header.kernbase),
     )
-    page_map = MinidumpPageMap(memory, table, windows)
-    page_map.directs = (DirectMap(header.dmapbase, header.dmapend, header.dmapphys),)
-    return page_map
+    return MinidumpPageMap(memory, table, windows)
 
 
 def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -> PageTables:

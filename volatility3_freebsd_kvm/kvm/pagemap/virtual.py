@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from ...exceptions import NotMappedError
 from ..elfcore import ProgramHeader
+from ..intervals import first_wins
 from ..records import Leaf
 from .base import PageMap, clip
 
@@ -26,17 +27,21 @@ class VirtualElfPageMap(PageMap):
         """Where segments overlap, the one that comes first in the file has the say."""
         super().__init__()
         self.page_size = page_size
-        leaves: list[Leaf] = []
-        for segment in sorted(segments, key=lambda segment: segment.p_vaddr):
-            start = segment.p_vaddr
-            if leaves:
-                start = max(start, leaves[-1].va + leaves[-1].length)
-            length = segment.p_vaddr + segment.p_memsz - start
-            if length > 0:
-                pa = segment.p_paddr + start - segment.p_vaddr if has_physical else start
-                leaves.append(Leaf(start, pa, length, segment.prot))
-        self._leaves = leaves
-        self._starts = [leaf.va for leaf in leaves]
+        ranges = [(segment.p_vaddr, segment.p_vaddr + segment.p_memsz) for segment in segments]
+        self._leaves = [
+            Leaf(
+                start,
+                _physical(segments[index], has_physical=has_physical, va=start),
+                end - start,
+                segments[index].prot,
+            )
+            for start, end, index in first_wins(ranges)
+        ]
+        self._starts = [leaf.va for leaf in self._leaves]
+        # Only whole pages may be remembered as such.
+        self.page_granular = not any(
+            (leaf.va | leaf.length | (leaf.va ^ (leaf.pa or 0))) % page_size for leaf in self._leaves
+        )
 
     def translate(self, va: int) -> tuple[int, int]:
         """See `PageMap.translate`."""
@@ -54,3 +59,8 @@ class VirtualElfPageMap(PageMap):
     def walk(self, start: int = 0, end: int = 1 << 64) -> Iterator[Leaf]:
         """See `PageMap.walk`."""
         return clip(self._leaves, start, end)
+
+
+def _physical(segment: ProgramHeader, *, has_physical: bool, va: int) -> int:
+    """Where ``va`` of a segment is in physical memory, or itself where nothing is known of that."""
+    return segment.p_paddr + va - segment.p_vaddr if has_physical else va

@@ -13,6 +13,7 @@ from volatility3_freebsd_kvm.layers.stack import dump_of, kernel_layer_of, layer
 
 Row = tuple[str, str]
 _SHOWN_RANGES = 16
+_LOOKED_AT = 1 << 20
 _PRINTABLE = frozenset(string.printable.encode())
 
 
@@ -114,7 +115,7 @@ class Info(interfaces.plugins.PluginInterface):
 
     @staticmethod
     def _text(ring: bytes) -> str:
-        content = ring.strip(b"\0")
+        content = ring[:_LOOKED_AT].strip(b"\0")
         if not content:
             return "holds no text"
         text = sum(byte in _PRINTABLE for byte in content)
