@@ -10,7 +10,6 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from volatility3_freebsd_kvm.image.dwarf import DwarfTypes
 from volatility3_freebsd_kvm.image.types import TypeReference, Types
 
 from .ctype import TypeTable
@@ -55,12 +54,13 @@ class KernelImage:
         return max(segment.va + segment.size for segment in self.segments)
 
 
-def from_elf(path: Path, types: Types | None = None) -> KernelImage:
-    """A linked kernel with symbols and DWARF.
+def from_elf(path: Path, types: Types, variables: Dictionary[str, TypeReference]) -> KernelImage:
+    """A linked kernel with symbols.
 
     Args:
         path: The kernel file.
-        types: Its types if they are known already; reading DWARF takes seconds.
+        types: Its types, from its DWARF.
+        variables: The types of its variables.
     """
     with path.open("rb") as stream:
         elf = ELFFile(stream)
@@ -78,16 +78,14 @@ def from_elf(path: Path, types: Types | None = None) -> KernelImage:
         table = elf.get_section_by_name(".symtab")
         assert isinstance(table, SymbolTableSection)
         found = [symbol for symbol in table.iter_symbols() if symbol.name and symbol["st_shndx"] != "SHN_UNDEF"]
-        dwarf = DwarfTypes(elf, str(path))
-        dwarf.add_all()
-        return KernelImage(
-            path.read_bytes(),
-            segments,
-            {symbol.name: symbol["st_value"] for symbol in found},
-            TypeTable(types or dwarf.types),
-            dwarf.variables,
-            {symbol.name: symbol["st_size"] for symbol in found},
-        )
+    return KernelImage(
+        path.read_bytes(),
+        segments,
+        {symbol.name: symbol["st_value"] for symbol in found},
+        TypeTable(types),
+        dict(variables),
+        {symbol.name: symbol["st_size"] for symbol in found},
+    )
 
 
 def from_types(

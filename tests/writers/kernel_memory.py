@@ -214,6 +214,8 @@ class KernelMemory:
         machine = self.machine
         if machine.arch == "powerpc64":
             changes.setdefault("mmu_name", "mmu_radix")
+        if machine.arch == "i386":
+            changes.setdefault("paemode", True)
         return build_minidump(
             machine.arch,
             version or machine.minidumps[-1],

@@ -1,0 +1,53 @@
+"""The mini-kernels as images for the memory writer; their types are read from DWARF once and kept beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pickle
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from tests.writers.kernel_image import KernelImage, from_elf
+from volatility3_freebsd_kvm.image import dwarf
+from volatility3_freebsd_kvm.image.types import TypeReference, Types
+
+from . import ToolchainUnavailable, build
+
+
+def kernel_file(release: str, arch: str) -> Path:
+    """The kernel ELF; skips the test where it cannot be built."""
+    try:
+        return build(release, {"riscv": "riscv64"}.get(arch, arch))
+    except ToolchainUnavailable as error:
+        pytest.skip(str(error))
+
+
+def mini_kernel(release: str, arch: str) -> KernelImage:
+    """A kernel with its types; skips the test where it cannot be built."""
+    path = kernel_file(release, arch)
+    return from_elf(path, *dwarf_of(path))
+
+
+def dwarf_of(path: Path) -> tuple[Types, dict[str, TypeReference]]:
+    """Types and types of variables of a kernel.
+
+    Reading them takes seconds, so that the result is kept beside the kernel, under the version of the code that read
+    it.
+    """
+    code = hashlib.sha256(inspect.getsource(dwarf).encode()).hexdigest()[:16]
+    kept = path.with_name(f"{path.name}.{code}.types")
+    if kept.exists():
+        # Our own file in our own cache directory.
+        found: tuple[Types, dict[str, TypeReference]] = pickle.loads(kept.read_bytes())
+        return found
+    with path.open("rb") as stream:
+        reader = dwarf.DwarfTypes(ELFFile(stream), path.name)
+        reader.add_all()
+    result = reader.types, reader.variables
+    partial = kept.with_suffix(".partial")
+    partial.write_bytes(pickle.dumps(result))
+    partial.replace(kept)
+    return result
