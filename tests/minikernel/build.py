@@ -22,7 +22,7 @@ from .toolchain import VERSIONS, Toolchain, cache_directory, digest, locked, sta
 SOURCES = Path(__file__).parent / "src"
 UNITS = (
     *("proc", "sched", "vm", "fs", "file", "net", "inet", "linker", "link_elf", "link_elf_obj", "kern", "sysent", "md"),
-    *("machdep", "facts", "types"),
+    *("machdep", "stack", "facts", "types"),
 )
 """The C files of a kernel."""
 PARSED_ANEW = ("md", "types")

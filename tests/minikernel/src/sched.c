@@ -235,6 +235,8 @@ struct eventhandler_entry_generic_vimage {
 };
 
 /* --- sys/kern/subr_pcpu.c, subr_smp.c (14.0) --- */
+/* Room for the variables of modules. */
+DPCPU_DEFINE_STATIC(char, modspace[DPCPU_MODMIN]) __aligned(__alignof(void *));
 
 struct pcpu *cpuid_to_pcpu[MAXCPU];
 struct cpuhead cpuhead = STAILQ_HEAD_INITIALIZER(cpuhead);

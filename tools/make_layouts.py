@@ -1,0 +1,69 @@
+"""Makes the type layouts in ``symbols/``: ``python -m tools.make_layouts`` from the top of the checkout.
+
+One file for each release and architecture of the mini-kernel, types only, cut to those that ``layout_types.txt`` names
+and what is embedded in them. They serve where a dump has no kernel with debug information at hand. A test rebuilds them
+and compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.minikernel import RELEASES
+from tests.minikernel.kernels import dwarf_of, kernel_file
+from volatility3_freebsd_kvm.image import isf
+from volatility3_freebsd_kvm.image.types import Types
+
+TOP = Path(__file__).parents[1]
+ARCHITECTURES = ("amd64", "arm64", "riscv", "i386", "arm", "powerpc64")
+FULL_RELEASE = {"14": "14.3-RELEASE", "15": "15.0-RELEASE"}
+
+
+def wanted_types() -> list[str]:
+    """The names of the types to ship."""
+    lines = (TOP / "tools" / "layout_types.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def layout_path(release: str, arch: str) -> Path:
+    """Where a layout is kept."""
+    return TOP / "symbols" / f"freebsd-{release}-{arch}.json.xz"
+
+
+def layout(release: str, arch: str) -> dict[str, object]:
+    """The content of one layout."""
+    types, _ = dwarf_of(kernel_file(release, arch))
+    return isf.document(_without_private_order(types.pruned(wanted_types())), provenance(release, arch))
+
+
+def provenance(release: str, arch: str) -> dict[str, str]:
+    """What the file says of itself."""
+    return {
+        "name": "volatility3-freebsd-kvm",
+        "version": "1",
+        "release": f"FreeBSD {FULL_RELEASE[release]} (quite sure; the headers do not carry their version)",
+        "architecture": arch,
+        "source": "DWARF of a compilation unit that includes the release's kernel headers; options as in GENERIC",
+        "types": "layouts only, no symbols; types private to a .c file of the kernel follow a description of them",
+    }
+
+
+def _without_private_order(types: Types) -> Types:
+    """The same types with tables in the order of their names, so that equal tables are equal files."""
+    return Types(*(dict(sorted(table.items())) for table in (types.base_types, types.user_types, types.enums)))
+
+
+def main() -> int:
+    """Write all layouts; tell their sizes."""
+    (TOP / "symbols").mkdir(exist_ok=True)
+    for release in RELEASES:
+        for arch in ARCHITECTURES:
+            data = isf.dump(layout(release, arch))
+            layout_path(release, arch).write_bytes(data)
+            sys.stdout.write(f"{layout_path(release, arch).name}: {len(data)} bytes\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
