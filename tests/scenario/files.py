@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .model import (
+    Device,
     Jail,
     Mount,
     Vnode,
@@ -22,7 +23,16 @@ JAILS = (
         parameters=("allow.raw_sockets",),
         securelevel=2,
     ),
-    Jail(2, "db", "db.example", "/jails/db", "jail-db", vnet=True, parameters=("allow.mount",), children_max=10),
+    Jail(
+        2,
+        "db",
+        "db.example",
+        "/jails/db",
+        "jail-db",
+        vnet=True,
+        parameters=("allow.mount", "allow.sysvipc"),
+        children_max=10,
+    ),
     Jail(3, "db.pg", "pg.example", "/jails/db/pg", "jail-pg", parent=2, parameters=("allow.sysvipc",)),
 )
 
@@ -47,6 +57,24 @@ MOUNTS = (
     ),
 )
 
+JAIL_HIDDEN = ("web-dev",)
+"""Devfs mounts whose ruleset hides most devices."""
+
+DEVICES = (
+    Device("null", "null_cdevsw", 20, 0o666),
+    Device("console", "cn_cdevsw", 21, 0o600, hidden=JAIL_HIDDEN),
+    Device("pts/0", "ttydev_cdevsw", 22, 0o620, 1001, 4, hidden=JAIL_HIDDEN),
+    Device("pts/1", "ttydev_cdevsw", 23, 0o620, 0, 4, hidden=JAIL_HIDDEN),
+    Device("bpf", "bpf_cdevsw", 24, 0o600, hidden=JAIL_HIDDEN),
+    Device("mem", "mem_cdevsw", 25, 0o640, 0, 2, hidden=JAIL_HIDDEN),
+    Device("zero", "zero_cdevsw", 26, 0o666),
+    Device("ada0p2", "g_dev_cdevsw", 27, 0o640, 0, 5, hidden=JAIL_HIDDEN),
+    Device("ada0p3", "g_dev_cdevsw", 28, 0o640, 0, 5, hidden=JAIL_HIDDEN),
+)
+
+NEGATIVE_NAMES = (("usr-bin", "python3"), ("tmp-root", ".x"), ("alice-home", ".ssh"))
+"""Somebody looked for these in vain."""
+
 VNODES = (
     Vnode("rootvnode", "root", "/", "VDIR", 2, 512, 0o755),
     Vnode("dev-dir", "root", "/dev", "VDIR", 10, 512, 0o755),
@@ -60,6 +88,8 @@ VNODES = (
     Vnode("dev-pts0", "dev", "/dev/pts/0", "VCHR", 22, 0, 0o620, 1001, 4, device="pts/0"),
     Vnode("dev-pts1", "dev", "/dev/pts/1", "VCHR", 23, 0, 0o620, device="pts/1"),
     Vnode("dev-bpf", "dev", "/dev/bpf", "VCHR", 24, 0, 0o600, device="bpf"),
+    Vnode("dev-ada0p2", "dev", "/dev/ada0p2", "VCHR", 27, 0, 0o640, 0, 5, device="ada0p2"),
+    Vnode("dev-ada0p3", "dev", "/dev/ada0p3", "VCHR", 28, 0, 0o640, 0, 5, device="ada0p3"),
     Vnode("sbin", "root", "/sbin", "VDIR", 30, 2560, 0o755),
     Vnode("init", "root", "/sbin/init", inode=31, size=1_204_224, mode=0o500),
     Vnode("bin", "root", "/bin", "VDIR", 40, 1024, 0o755),
@@ -87,6 +117,11 @@ VNODES = (
     Vnode("fifo", "tmp", "/tmp/fifo", "VFIFO", 92, 0, 0o600),
     Vnode("alice-home", "home", "/home/alice", "VDIR", 100, 512, 0o750, 1001, 1001),
     Vnode("alice-notes", "home", "/home/alice/notes.txt", inode=101, size=1234, uid=1001, gid=1001),
+    Vnode("var-cache", "root", "/var/cache", "VDIR", 75, 512, 0o755, dotdot=True),
+    Vnode("revoked", "", "", "VBAD", 0, doomed=True),
+    Vnode("srv", "root", "/srv", "VDIR", 80, 512, 0o755),
+    Vnode("srv-www", "root", "/srv/www", "VDIR", 206, 512, 0o755),
+    Vnode("srv-index", "root", "/srv/www/index.html", inode=208, size=612),
     Vnode("jails", "root", "/jails", "VDIR", 200, 512, 0o755),
     Vnode("jail-web", "root", "/jails/web", "VDIR", 201, 512, 0o755),
     Vnode("jail-web-dev-dir", "root", "/jails/web/dev", "VDIR", 202, 512, 0o755),
@@ -95,9 +130,12 @@ VNODES = (
     Vnode("jail-web-usr", "root", "/jails/web/usr", "VDIR", 203, 512, 0o755),
     Vnode("jail-web-local", "root", "/jails/web/usr/local", "VDIR", 204, 512, 0o755),
     Vnode("jail-web-www-dir", "root", "/jails/web/usr/local/www", "VDIR", 205, 512, 0o755),
-    Vnode("jail-web-www-root", "web-www", "", "VDIR", 206, 512, 0o755),
+    Vnode("jail-web-www-root", "web-www", "", "VDIR", 206, 512, 0o755, lower="srv-www"),
+    Vnode("jail-web-index", "web-www", "/jails/web/usr/local/www/index.html", inode=208, size=612, lower="srv-index"),
     Vnode("nginx", "root", "/jails/web/usr/local/nginx", inode=207, size=1_500_000, mode=0o555),
     Vnode("jail-db", "root", "/jails/db", "VDIR", 210, 512, 0o755),
     Vnode("jail-pg", "root", "/jails/db/pg", "VDIR", 211, 512, 0o700, 770, 770),
+    Vnode("pg-tmp", "root", "/jails/db/pg/tmp", "VDIR", 213, 512, 0o1777),
+    Vnode("pg-socket", "root", "/jails/db/pg/tmp/.s.PGSQL.5432", "VSOCK", 214, 0, 0o777, 770, 770),
     Vnode("postgres", "root", "/jails/db/pg/postgres", inode=212, size=9_000_000, mode=0o555),
 )

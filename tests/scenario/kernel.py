@@ -62,4 +62,6 @@ KENV = {
 PANIC = "example: the scenario panicked"
 BOOT = "---<<BOOT>>---\nFreeBSD EXAMPLE GENERIC amd64\nreal memory  = 67108864 (64 MB)\n"
 FILLER = "".join(f"example0: message number {number} of a long boot\n" for number in range(120))
-MESSAGES = MessageBuffer(4096, BOOT + FILLER + f"panic: {PANIC}\ncpuid = 0\n")
+RC = "<118>Starting syslogd.\n<118>Starting sshd.\n<6>epair0a: link state changed to UP\n"
+"""Text with the priority that log(9) and the console's users put in front of a line."""
+MESSAGES = MessageBuffer(4096, BOOT + FILLER + RC + f"panic: {PANIC}\ncpuid = 0\n")

@@ -54,6 +54,7 @@ def load(kernel: str) -> tuple[KernelImage, Machine, str]:
     return old_kernels.image(types, machine), machine, release
 
 
+@lru_cache(maxsize=1)
 def build_world(kernel: str) -> World:
     """The whole scenario in the memory of a machine with that kernel."""
     from .build import build

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-ThreadState = Literal["running", "runq", "sleep", "lock", "iwait", "suspended", "inactive"]
+ThreadState = Literal["running", "runq", "can_run", "sleep", "lock", "iwait", "suspended", "inactive"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Thread:
         frames: Names of kernel functions on its stack, the innermost first.
         cpu: The CPU it runs on (state running), else the last one.
         syscall: Number of the system call it is in, if any.
+        owner: In state lock: tid of the thread that holds the lock.
+        base_priority: Its own priority while it borrows `priority` from a thread that waits for its lock.
     """
 
     tid: int
@@ -50,6 +52,8 @@ class Thread:
     frames: tuple[str, ...] = ()
     syscall: int | None = None
     interruptible: bool = True
+    owner: int = 0
+    base_priority: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,10 @@ class Page:
 
 @dataclass(frozen=True)
 class VmObject:
-    """`struct vm_object`; `backing` is the object that it shadows. `vnode` is a vnode's key."""
+    """`struct vm_object`; `backing` is the object that it shadows. `vnode` is a vnode's key.
+
+    `swapped` are pages that are not resident but on a swap device: (index, swap block).
+    """
 
     key: str
     kind: Literal["anonymous", "vnode", "device", "phys", "swap"] = "anonymous"
@@ -95,6 +102,17 @@ class VmObject:
     backing: str = ""
     backing_offset: int = 0
     vnode: str = ""
+    swapped: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class SwapDevice:
+    """`struct swdevt`, by the name of the device; sizes are in pages."""
+
+    device: str
+    blocks: int
+    used: int
+    first: int = 1
 
 
 @dataclass(frozen=True)
@@ -175,6 +193,11 @@ class Process:
         """Whether it has no user part."""
         return "P_KPROC" in self.flags
 
+    @property
+    def cpu_time(self) -> tuple[int, int]:
+        """Microseconds it has run, as user and in the kernel; each process another time."""
+        return self.pid * 1000, self.pid * 500 + 100_000
+
 
 @dataclass(frozen=True)
 class Session:
@@ -187,12 +210,13 @@ class Session:
 
 @dataclass(frozen=True)
 class Terminal:
-    """`struct tty`: name below /dev, its session and its foreground process group."""
+    """`struct tty`: name below /dev, its session and its foreground process group; what waits to be output or read."""
 
     name: str
     sid: int
     pgid: int
     output: bytes = b""
+    input: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -240,12 +264,15 @@ class Vnode:
         cached: Whether the name cache knows its name.
         deleted: Unlinked while open.
         device: Name of the device of a character vnode.
+        lower: nullfs: key of the vnode below.
+        dotdot: The name cache knows the parent of this directory by ``..`` but not the directory's own name.
+        doomed: Reclaimed while open: the file system it was on is gone (forced unmount, revoke).
     """
 
     key: str
     mount: str
     path: str
-    kind: Literal["VREG", "VDIR", "VCHR", "VFIFO", "VLNK", "VSOCK"] = "VREG"
+    kind: Literal["VREG", "VDIR", "VCHR", "VFIFO", "VLNK", "VSOCK", "VBAD"] = "VREG"
     inode: int = 2
     size: int = 0
     mode: int = 0o644
@@ -255,6 +282,29 @@ class Vnode:
     cached: bool = True
     deleted: bool = False
     device: str = ""
+    lower: str = ""
+    dotdot: bool = False
+    doomed: bool = False
+
+    @property
+    def times(self) -> tuple[int, int, int, int]:
+        """Seconds of last access, modification, status change and of birth, each different."""
+        base = 1_760_000_000 + 1000 * self.inode
+        return base + 400, base + 200, base + 300, base + 100
+
+
+@dataclass(frozen=True)
+class Device:
+    """`struct cdev`: a character device; `driver` is the name of its `struct cdevsw`. It is in every devfs mount,
+    but hidden (DE_WHITEOUT) in those whose key is in `hidden`."""
+
+    name: str
+    driver: str
+    inode: int
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -276,12 +326,13 @@ class Kqueue:
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """`struct shmfd`; `path` is empty for SHM_ANON."""
+    """`struct shmfd`; `path` is empty for SHM_ANON, `object` the key of the VM object with its pages."""
 
     key: str
     path: str
     size: int
     mode: int = 0o600
+    object: str = ""
 
 
 @dataclass(frozen=True)
@@ -343,6 +394,10 @@ class Socket:
         backlog: (queue limit, incomplete, complete) of a listener.
         options: Names of SO_ options.
         owner: uid that made it.
+        scope: Interface of a link-local address.
+        listener: Key of the socket whose accept queue it waits in; `queue` says which queue that is.
+        dual: An IPv6 socket that also takes IPv4.
+        idle: Seconds since something was received.
     """
 
     key: str
@@ -359,6 +414,10 @@ class Socket:
     options: tuple[str, ...] = ()
     owner: int = 0
     scope: str = ""
+    listener: str = ""
+    queue: Literal["", "incomplete", "complete"] = ""
+    dual: bool = False
+    idle: int = 0
 
 
 @dataclass(frozen=True)
@@ -373,7 +432,11 @@ class InterfaceAddress:
 
 @dataclass(frozen=True)
 class Interface:
-    """`struct ifnet`; `flags` are names of IFF_ flags. Counters by their ifconfig/netstat names."""
+    """`struct ifnet`; `flags` are names of IFF_ flags. Counters by their ifconfig/netstat names.
+
+    `index` counts within the vnet, as it is until 13; `global_index` is what 14 has instead, if that differs.
+    `home` is the jid of the vnet that it was created in, if not the one that it is in.
+    """
 
     name: str
     vnet: int
@@ -387,6 +450,8 @@ class Interface:
     counters: dict[str, int] = field(default_factory=dict, hash=False)
     promiscuous: int = 0
     description: str = ""
+    global_index: int = 0
+    home: int | None = None
 
 
 @dataclass(frozen=True)
@@ -403,7 +468,11 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Route:
-    """A route; `gateway` is an address or an interface (``link``). `flags` as netstat -r shows them."""
+    """A route; `gateway` is an address or an interface (``link``). `flags` as netstat -r shows them.
+
+    `expire` is in seconds of uptime, 0 for never. `multipath` is further (gateway, interface, weight) of a route with
+    several nexthops, the first of which has weight 1; kernels without nexthop groups have that one only.
+    """
 
     vnet: int
     fib: int
@@ -411,6 +480,8 @@ class Route:
     gateway: str
     interface: str
     flags: str
+    expire: int = 0
+    multipath: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -523,3 +594,7 @@ class System:
     sysctls: tuple[Sysctl, ...]
     kenv: dict[str, str]
     message_buffer: MessageBuffer
+    devices: tuple[Device, ...] = ()
+    negative_names: tuple[tuple[str, str], ...] = ()
+    """Names that the name cache knows not to exist: key of the directory, and the name."""
+    swap_devices: tuple[SwapDevice, ...] = ()

@@ -22,7 +22,7 @@ CREDENTIALS = {
         1001, 1001, 1001, 1001, 1001, 1001, (0, 5, 920), login_class="staff", audit_id=1001, audit_session=7
     ),
     "su": Credentials(0, 1001, 0, 0, 1001, 0, (5,), login_class="root", audit_id=1001, audit_session=7),
-    "www": Credentials(80, 80, 80, 80, 80, 80, (80, 58), login_class="www"),
+    "www": Credentials(80, 80, 80, 80, 80, 80, (58, 80), login_class="www"),
     "sandbox": Credentials(1001, 1001, 1001, 1001, 1001, 1001, (), capability_mode=True, login_class="staff"),
     "many": Credentials(1002, 1002, 1002, 1002, 1002, 1002, tuple(range(2000, 2020)), login_class="default"),
     "web-root": Credentials(jid=1, login_class="daemon"),
@@ -42,13 +42,30 @@ OBJECTS = (
     VmObject("csh-data", "anonymous", 2 * PAGE, (Page(0, b"csh data, copied on write"),), "csh-text", 2 * PAGE),
     VmObject("csh-heap-old", "anonymous", 4 * PAGE, (Page(1, SHADOWED),)),
     VmObject(
-        "csh-heap", "anonymous", 4 * PAGE, (Page(0, MARKER), Page(3, b"the last page of the heap")), "csh-heap-old"
+        "csh-heap",
+        "anonymous",
+        4 * PAGE,
+        (Page(0, MARKER), Page(3, b"the last page of the heap")),
+        "csh-heap-old",
+        swapped=((2, 0x1234),),
     ),
     VmObject("csh-stack", "anonymous", 4 * PAGE, ()),
     VmObject("csh-evil", "anonymous", PAGE, (Page(0, b"\x90\x90\xcc anonymous and executable"),)),
-    VmObject("libc-text", "vnode", 16 * PAGE, (Page(0, b"\x7fELF libc"),), vnode="libc"),
+    VmObject(
+        "libc-text",
+        "vnode",
+        474 * PAGE,
+        (
+            Page(0, b"\x7fELF libc"),
+            Page(3, b"libc 3"),
+            Page(20, b"libc 20"),
+            Page(21, b"libc 21"),
+            Page(300, b"libc 300"),
+        ),
+        vnode="libc",
+    ),
     VmObject("framebuffer", "device", 8 * PAGE),
-    VmObject("shm-object", "swap", 2 * PAGE, (Page(0, b"POSIX shared memory"),)),
+    VmObject("shm-object", "swap", 2 * PAGE, (Page(0, b"POSIX shared memory"),), swapped=((1, 0x1235),)),
 )
 
 PROCESSES = (
@@ -107,7 +124,7 @@ PROCESSES = (
         start=(0, 2),
         abi="null",
         threads=(
-            Thread(100010, "idle: cpu0", "runq", "", 0, 255),
+            Thread(100010, "idle: cpu0", "can_run", "", 0, 255),
             Thread(100011, "idle: cpu1", "running", "", 1, 255),
             Thread(100012, "idle: cpu2", "running", "", 2, 255),
             Thread(100013, "idle: cpu3", "running", "", 3, 255),
@@ -141,7 +158,7 @@ PROCESSES = (
         threads=(
             Thread(100030, "dom0", "sleep", "psleep", 0, 84, interruptible=False),
             Thread(100031, "laundry: dom0", "sleep", "launds", 1, 84, interruptible=False),
-            Thread(100032, "uma", "lock", "vm page free queue", 2, 84),
+            Thread(100032, "uma", "lock", "vm page free queue", 2, 84, owner=100126),
         ),
     ),
     Process(
@@ -316,7 +333,35 @@ PROCESSES = (
         tracer=862,
         threads=(Thread(100124, "sleep", "suspended", "", 0, 120),),
     ),
-    Process(864, 850, "defunct", 864, 850, "alice", (), state="zombie", start=(313, 0), exit_status=(3, 0)),
+    Process(
+        864,
+        850,
+        "defunct",
+        864,
+        850,
+        "alice",
+        (),
+        state="zombie",
+        start=(313, 0),
+        exit_status=(3, 0),
+        threads=(Thread(100127, "defunct", "inactive", "", 1, 120),),
+    ),
+    Process(
+        866,
+        850,
+        "sleep",
+        866,
+        850,
+        "alice",
+        ("sleep", "60"),
+        text="sleep",
+        cwd="alice-home",
+        root="rootvnode",
+        start=(314, 0),
+        flags=("P_TRACED", "P_STOPPED_TRACE"),
+        tracer=862,
+        threads=(Thread(100128, "sleep", "suspended", "", 2, 120),),
+    ),
     Process(
         870,
         850,
@@ -330,6 +375,7 @@ PROCESSES = (
         root="rootvnode",
         start=(320, 0),
         flags=("P_SUGID",),
+        descriptors=(Descriptor(3, "vnode", "revoked", "r"),),
         threads=(Thread(100125, "su", "sleep", "wait", 1, 120),),
     ),
     Process(
@@ -359,7 +405,7 @@ PROCESSES = (
                 "running",
                 "",
                 0,
-                130,
+                84,
                 (
                     "vpanic",
                     "panic",
@@ -370,6 +416,7 @@ PROCESSES = (
                     "amd64_syscall",
                 ),
                 202,
+                base_priority=130,
             ),
         ),
     ),
@@ -399,6 +446,7 @@ PROCESSES = (
             Descriptor(11, "socket", "icmp"),
             Descriptor(12, "socket", "linklocal"),
             Descriptor(13, "socket", "log-client"),
+            Descriptor(14, "vnode", "var-cache", "r"),
         ),
         threads=(
             Thread(100130, "worker", "sleep", "uwait", 0, 152),
@@ -437,7 +485,7 @@ PROCESSES = (
         cwd="rootvnode",
         root="rootvnode",
         start=(41, 0),
-        threads=(Thread(100141, "manygroups", "sleep", "nanslp", 3, 120),),
+        threads=(Thread(100141, "manygroups", "sleep", "nanslp", 1, 120),),
     ),
     Process(
         1000,
@@ -454,7 +502,7 @@ PROCESSES = (
         start=(50, 0),
         descriptors=(
             Descriptor(0, "vnode", "jail-web-null"),
-            Descriptor(6, "socket", "web"),
+            Descriptor(6, "socket", "web", file="web-listener"),
         ),
         threads=(Thread(100150, "nginx", "sleep", "pause", 0, 120),),
     ),
@@ -472,7 +520,8 @@ PROCESSES = (
         jail_root="jail-web",
         start=(51, 0),
         descriptors=(
-            Descriptor(6, "socket", "web"),
+            Descriptor(6, "socket", "web", file="web-listener"),
+            Descriptor(8, "vnode", "jail-web-index", "r", 612),
             Descriptor(9, "socket", "web-client"),
         ),
         threads=(Thread(100151, "nginx", "sleep", "kqread", 1, 120),),

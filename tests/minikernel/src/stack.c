@@ -54,3 +54,55 @@ retain_jail_types(void *pointer)
 {
 	RETAIN(struct prison_ip);
 }
+
+/* sys/kern/kern_event.c, vfs_default.c, deadfs/dead_vnops.c, net/bpf.c */
+FUNCTION(knlist_mtx_lock);
+FUNCTION(knlist_mtx_unlock);
+FUNCTION(bpf_dtor);
+FUNCTION(vop_ebadf);
+FUNCTION(vop_enotdir);
+FUNCTION(dead_read);
+FUNCTION(dead_write);
+
+/* sys/netinet/if_ether.c, netinet6/nd6.c, tcp_timer.c, net/if.c, if_ethersubr.c, if_loop.c, if_epair.c, if_vtnet.c */
+FUNCTION(arptimer);
+FUNCTION(nd6_llinfo_timer);
+FUNCTION(tcp_timer_enter);
+FUNCTION(if_transmit);
+FUNCTION(if_qflush);
+FUNCTION(if_get_counter_default);
+FUNCTION(looutput);
+FUNCTION(ether_reassign);
+FUNCTION(ether_requestencap);
+FUNCTION(ether_resolvemulti);
+FUNCTION(epair_init);
+FUNCTION(epair_ioctl);
+FUNCTION(epair_transmit);
+FUNCTION(vtnet_init);
+FUNCTION(vtnet_ioctl);
+FUNCTION(vtnet_txq_mq_start);
+
+/* sys/net/radix.c, if_llatbl.c */
+FUNCTION(rn_addroute);
+FUNCTION(rn_delete);
+FUNCTION(rn_lookup);
+FUNCTION(rn_match);
+FUNCTION(rn_walktree);
+FUNCTION(rn_walktree_from);
+FUNCTION(htable_foreach_entry);
+FUNCTION(htable_free_tbl);
+FUNCTION(htable_link_entry);
+FUNCTION(htable_unlink_entry);
+
+#define LLTABLE_FUNCTIONS(prefix) \
+	FUNCTION(prefix##_lltable_alloc); \
+	FUNCTION(prefix##_lltable_delete_entry); \
+	FUNCTION(prefix##_lltable_destroy_lle); \
+	FUNCTION(prefix##_lltable_dump_entry); \
+	FUNCTION(prefix##_lltable_fill_sa_entry); \
+	FUNCTION(prefix##_lltable_free_entry); \
+	FUNCTION(prefix##_lltable_hash); \
+	FUNCTION(prefix##_lltable_lookup); \
+	FUNCTION(prefix##_lltable_match_prefix)
+LLTABLE_FUNCTIONS(in);
+LLTABLE_FUNCTIONS(in6);
