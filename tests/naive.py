@@ -40,13 +40,14 @@ class NaiveMinidump:
         return (size + PAGE - 1) // PAGE * PAGE
 
     def _header(self, at: int) -> None:
-        self.dmap, self.dmap_end, self.dmap_phys = 0, 0, 0
+        self.dmap, self.dmap_end, self.dmap_phys, self.moved = 0, 0, 0, 0
         if self.arch in ("i386", "arm"):
             self.kernbase, self.extra = self._unpack("2I", at)
         elif self.arch == "amd64":
             self.kernbase, self.dmap, self.dmap_end = self._unpack("3Q", at)
         elif self.arch == "powerpc64":
             self.kernbase, _, self.dmap, self.dmap_end = self._unpack("4Q", at)
+            self.moved = self._unpack("Q", 0x78)[0] - 0x100100
         else:
             self.kernbase, self.dmap_phys, self.dmap, self.dmap_end = self._unpack("4Q", at)
 
@@ -89,6 +90,8 @@ class NaiveMinidump:
 
     def translate(self, va: int) -> int | None:
         """Virtual to physical."""
+        if va < self.dmap:
+            va += self.moved
         in_dmap = self.dmap and self.dmap <= va < self.dmap_end
         if in_dmap and not (self.arch == "amd64" and va >= self.kernbase):
             return va - self.dmap + self.dmap_phys

@@ -1,4 +1,4 @@
-"""The dump in examples/ is what its maker makes, and shows what the README says."""
+"""What is in examples/ is what its maker makes, and shows what the README says."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from examples.make_vmcore import EXAMPLE, KERNEL_DATA, KERNEL_MEMORY, VERSION, build
+from examples.make_vmcore import EXAMPLE, KERNEL, build, build_kernel
+from tests.scenario.system import SYSTEM
 from volatility3_freebsd_kvm import kvm
+from volatility3_freebsd_kvm.image.kernel import symbol_values
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -17,11 +19,18 @@ def test_example_is_what_its_maker_makes() -> None:
     assert EXAMPLE.read_bytes() == build()
 
 
-def test_example_reads_back() -> None:
+def test_kernel_is_what_its_maker_makes() -> None:
+    assert KERNEL.read_bytes() == build_kernel()
+
+
+def test_example_and_kernel_belong_together() -> None:
+    symbols = symbol_values(KERNEL, ["dumptid", "proc_off_p_pid", "allproc", "version"])
     with kvm.open(EXAMPLE) as dump:
-        assert dump.read(KERNEL_DATA, len(VERSION)) == VERSION
-        assert dump.read(KERNEL_MEMORY + 4096, 23) == b"kernel memory, page 1\nk"
         assert dump.warnings == []
+        assert int.from_bytes(dump.read(symbols["dumptid"], 4), "little") == SYSTEM.dump_tid
+        assert int.from_bytes(dump.read(symbols["proc_off_p_pid"], 4), "little") == 0xC4
+        assert dump.read(symbols["version"], 13) == b"FreeBSD 15.0-"
+        assert f"panic: {SYSTEM.panic}".encode() in dump.message_buffer  # type: ignore[attr-defined]
 
 
 def test_readme_shows_the_real_output() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.framework import Stack, stack
 from tests.naive import NaiveMinidump
 from tests.scenario.kernels import KERNELS, build_world, load
 from tests.scenario.system import SYSTEM
@@ -55,6 +57,27 @@ def test_every_page_reads_back_from_a_full_dump(kernel: str) -> None:
         for pa, page in memory.physical.pages.items():
             if pa not in changed:
                 assert dump.read_physical(pa, len(page)) == bytes(page)
+
+
+def test_every_page_reads_back_through_the_layers(kernel: str, tmp_path: Path) -> None:
+    memory = build_world(kernel).memory
+    path = tmp_path / "vmcore.0"
+    path.write_bytes(memory.minidump().data)
+    assert_layers_agree(memory, stack(path), set(), user=False)
+    if memory.machine.tables is not None:
+        (tmp_path / "kernel").write_bytes(memory.image.file)
+        path.write_bytes(memory.full_dump())
+        layers = stack(path, kernel=tmp_path / "kernel")
+        assert_layers_agree(memory, layers, changed_by_page_tables(memory), user=True)
+
+
+def assert_layers_agree(memory: KernelMemory, layers: Stack, changed: set[int], *, user: bool) -> None:
+    """Every page, by virtual and by physical address."""
+    for va, content in mapped_pages(memory, user=user):
+        pa = memory.pa_of(va)
+        if pa not in changed:
+            assert layers.kernel.read(va, len(content)) == content
+            assert layers.memory.read(pa, len(content)) == content
 
 
 def test_user_pages_are_in_full_dumps_only(kernel: str) -> None:

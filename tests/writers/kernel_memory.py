@@ -226,7 +226,7 @@ class KernelMemory:
             message_buffer=self.message_buffer,
             kernbase=machine.kernbase,
             kernel_end=machine.kernel_end,
-            **({"dmapphys": machine.ram[0]} if machine.dmap else {}),
+            **({"dmapphys": machine.ram[0], "dmapbase": machine.dmap} if machine.dmap else {}),
             **changes,
         )
 

@@ -260,7 +260,7 @@ class ElfDump(Dump):
         segments = core.physical_segments() if core.has_physical else core.virtual_segments()
         if core.dump_delta:
             kernbase, physaddr = core.dump_delta
-            symbols = {"kernbase": kernbase, "physaddr": physaddr, **(symbols or {})}
+            symbols = {**(symbols or {}), "kernbase": kernbase, "physaddr": physaddr}
         physical = SegmentedMemory(reader, segments, core.page_size, core.byteorder, is_physical=core.has_physical)
         super().__init__(reader, physical, symbols, root)
         self.format = core.name
