@@ -16,8 +16,12 @@ from typing import IO
 
 import pytest
 
+from tests.minikernel import toolchain
+
 # The framework makes its cache directory while it is imported, and children inherit the variable.
 assert "volatility3" not in sys.modules, "volatility3 was imported before its cache could be moved"
+# Compilers and kernels stay where they are: fetching and building them anew would take minutes.
+os.environ.setdefault(toolchain.CACHE_VARIABLE, str(toolchain.cache_directory()))
 _CACHE = tempfile.mkdtemp(prefix="volatility3-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
