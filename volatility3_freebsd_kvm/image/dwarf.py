@@ -84,7 +84,8 @@ class DwarfTypes:
                 if die.tag in _KINDS or die.tag in ("DW_TAG_enumeration_type", "DW_TAG_typedef", "DW_TAG_base_type"):
                     self._reference(die, source)
                 elif die.tag == "DW_TAG_variable":
-                    self.variables[_text(die, "DW_AT_name")] = self._target(die, source)
+                    name = _text(die, "DW_AT_name")
+                    self.variables[name] = self._target(die, source, f"unnamed_{name}")
         except (DWARFError, ELFError, KeyError, IndexError, RecursionError) as error:
             msg = f"the debug information of {self._name} is damaged in {source} ({error})"
             raise FormatError(msg) from None
@@ -165,7 +166,7 @@ class DwarfTypes:
     def _compound(self, die: DIE, source: str, hint: str, depth: int) -> TypeReference:
         """A structure or union: referred to by name at once, since its members may lead back to it."""
         kind = _KINDS[str(die.tag)]
-        name = _text(die, "DW_AT_name") or hint or f"unnamed_{source}_{die.offset:x}"
+        name = _text(die, "DW_AT_name") or hint or f"unnamed_{source}_{_number(die, 'DW_AT_decl_line')}"
         reference: TypeReference = {"kind": kind, "name": name}
         if "DW_AT_declaration" in die.attributes:
             return reference
