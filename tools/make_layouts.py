@@ -13,7 +13,6 @@ from pathlib import Path
 from tests.minikernel import RELEASES
 from tests.minikernel.kernels import dwarf_of, kernel_file
 from volatility3_freebsd_kvm.image import isf
-from volatility3_freebsd_kvm.image.types import Types
 
 TOP = Path(__file__).parents[1]
 ARCHITECTURES = ("amd64", "arm64", "riscv", "i386", "arm", "powerpc64")
@@ -34,7 +33,7 @@ def layout_path(release: str, arch: str) -> Path:
 def layout(release: str, arch: str) -> dict[str, object]:
     """The content of one layout."""
     types, _ = dwarf_of(kernel_file(release, arch))
-    return isf.document(_without_private_order(types.pruned(wanted_types())), provenance(release, arch))
+    return isf.document(types.pruned(wanted_types()), provenance(release, arch))
 
 
 def provenance(release: str, arch: str) -> dict[str, str]:
@@ -47,11 +46,6 @@ def provenance(release: str, arch: str) -> dict[str, str]:
         "source": "DWARF of a compilation unit that includes the release's kernel headers; options as in GENERIC",
         "types": "layouts only, no symbols; types private to a .c file of the kernel follow a description of them",
     }
-
-
-def _without_private_order(types: Types) -> Types:
-    """The same types with tables in the order of their names, so that equal tables are equal files."""
-    return Types(*(dict(sorted(table.items())) for table in (types.base_types, types.user_types, types.enums)))
 
 
 def main() -> int:

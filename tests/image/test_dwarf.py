@@ -77,6 +77,22 @@ def test_anonymous_members_count_as_the_structures_own(image: tuple[KernelImage,
     assert "v_mountedhere" not in types.types.user_types["vnode"]["fields"]
 
 
+def test_no_member_loses_its_type_however_deep_it_is_reached(image: tuple[KernelImage, str]) -> None:
+    """Every structure leads to every other; what a member is must not depend on the way to it."""
+    types = image[0].types
+    assert types.member("pcpu", "pc_curthread").type["subtype"]["name"] == "thread"
+    assert types.member("namecache", "nc_dvp").type["subtype"]["name"] == "vnode"
+    assert types.member("threadqueue", "tqh_first").type["subtype"]["name"] == "thread"
+    plain = [
+        f"{name}.{member}"
+        for name, definition in types.types.user_types.items()
+        for member, field in definition["fields"].items()
+        if field["type"] == {"kind": "base", "name": "void"}
+    ]
+    assert plain == []
+    assert not any(name.startswith(("filedesc__", "selinfo__", "knlist__")) for name in types.types.user_types)
+
+
 def test_dwarf_5_says_the_same_as_dwarf_4() -> None:
     path = kernel_file("15", "amd64")
     with build("15", "amd64", dwarf=5).open("rb") as stream:

@@ -14,6 +14,7 @@ from tests.writers.headers import ByteOrder
 from tests.writers.memory import Mapping, PhysicalMemory
 from tests.writers.parameters import GIB, KIB, MIB
 from volatility3_freebsd_kvm import kvm
+from volatility3_freebsd_kvm.kvm.pagemap import amd64
 from volatility3_freebsd_kvm.kvm.records import Absence, Protection
 
 KERNBASE = 0xFFFFFFFF_80000000
@@ -513,3 +514,20 @@ def test_files_can_be_opened_by_path_and_as_bytes(tmp_path):
     path.write_bytes(data)
     for source in (path, str(path), data, io.BytesIO(data).getvalue()):
         assert kvm.open(source).read_physical(0x8000, 16) == memory.read(0x8000, 16)
+
+
+def test_amd64_without_symbols_prefers_the_kernels_tables_to_those_of_processes():
+    """A process has the self-map and the kernel's half in its PML4, too; the lower half tells them apart."""
+    memory = PhysicalMemory(free_area=(0x300000, 0x380000))
+    memory.write(0x5000, bytes(4096))
+    content = memory.fill_random(0x200000, 0x2000, seed=3)
+    root = pagetables.amd64(memory, [Mapping(0xFFFFFFFF80200000, 0x200000, 0x2000)], recursive_slot=256)
+    entries = bytearray(memory.read(root, 4096))
+    entries[:8] = (0x200000 | 7).to_bytes(8, "little")
+    entries[256 * 8 : 257 * 8] = (0x5000 | 0x63).to_bytes(8, "little")
+    memory.write(0x5000, bytes(entries))
+    dump = kvm.open(full_dump(memory, [(0, 0x400000)], "amd64"))
+    assert list(amd64.find_roots(dump.physical)) == [0x5000, root]
+    assert dump.page_map.root == root
+    assert dump.read(0xFFFFFFFF80200000, 0x2000) == content
+    assert dump.warnings == []

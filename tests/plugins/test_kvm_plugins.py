@@ -370,6 +370,7 @@ def test_info_of_a_full_dump_with_its_kernel(vol: Vol, tmp_path: Path):
         Word size: 64 bits
         Page size: 4096
         File size: 176128 (0x2b000)
+        Version: None
         Segment 0: physical 0x200000-0x203000 at 0x1000-0x4000 of the file
         Segment 1: physical 0x210000-0x217000 at 0x4000-0xb000 of the file
         Segment 2: physical 0x1000000-0x1020000 at 0xb000-0x2b000 of the file
@@ -394,6 +395,7 @@ def test_info_of_a_core_by_virtual_address(vol: Vol, tmp_path: Path):
         Word size: 32 bits
         Page size: 4096
         File size: 16384 (0x4000)
+        Version: None
         Segment 0: virtual 0xc0000000-0xc0002000 r-- at 0x1000-0x3000 of the file
         Segment 1: virtual 0xc0100000-0xc0101000 r-- at 0x3000-0x4000 of the file
         Pages dumped: 3
@@ -428,6 +430,7 @@ REAL_INFOS = {
         Word size: 64 bits
         Page size: 4096
         File size: 127043584 (0x7928800)
+        Version: None
         Segment 0: physical 0x0-0x9f000 at 0x1000-0xa0000 of the file
         Segment 1: physical 0x104000-0x7fdf000 at 0xa0000-0x7f7b000 of the file
         Pages dumped: 32634
@@ -438,6 +441,7 @@ REAL_INFOS = {
         Translation: 4-level page tables, root at 0x27be000
         Layers: {stack_of("FreeBSDIntel32e", "FreeBSDElfLayer")}
         Warning: the file is cut off: 1619 of 32634 pages lie wholly or partly beyond its end
+        Warning: the page tables do not map the start of the kernel; they may be damaged
         """,
     "vmcore-amd64-minidump": f"""\
         Format: minidump, version 3
@@ -543,7 +547,7 @@ def layer_row(name: str, cls: str, base: str | None, *numbers: int, notes: str =
 
 
 def test_layers(vol: Vol, dump: Path):
-    kernel_notes = f"minidump, one PDE per 2 MiB; direct map {DIRECT:#x}-0xfffffc0000000000 of 0x0"
+    kernel_notes = f"minidump, one PDE per 2 MiB; direct map {DIRECT:#x}-0xfffffc0000000000 of physical 0x0"
     mapped, readable = (5 + 512) * 4096, (3 + 2) * 4096  # and seven pages in the direct map
     assert vol.rows("-f", dump, LAYERS) == [
         layer_row("base_layer", "FileLayer", None, 0, 0xBFFF, 0xC000, 0xC000),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from volatility3.framework import constants, interfaces
 from volatility3.framework.configuration import requirements
 
@@ -27,7 +29,7 @@ class FreeBSDKernel(interfaces.automagic.AutomagicInterface):
     def get_requirements(cls) -> list[interfaces.configuration.RequirementInterface]:
         """The option itself."""
         return [
-            requirements.URIRequirement(
+            requirements.StringRequirement(
                 name=OPTION,
                 description="FreeBSD kernel file that belongs to the image (full dumps of some machines need it)",
                 optional=True,
@@ -36,7 +38,9 @@ class FreeBSDKernel(interfaces.automagic.AutomagicInterface):
 
     @classmethod
     def location(cls, context: interfaces.context.ContextInterface) -> str | None:
-        """The URL that the user gave, if any."""
+        """The URL of what the user gave, if any; a path or a URL may be given."""
         path = interfaces.configuration.path_join("automagic", cls.__name__, OPTION)
-        value = context.config.get(path, None)
-        return str(value) if value else None
+        value = str(context.config.get(path, None) or "")
+        if not value or "://" in value or value.startswith("file:"):
+            return value or None
+        return Path(value).resolve().as_uri()

@@ -103,6 +103,13 @@ class FreeBSDDumpStacker(interfaces.automagic.StackerLayerInterface):
         return _add_layer(context, kind, {"base_layer": layer_name})
 
 
+def _advice(context: interfaces.context.ContextInterface, dump: kvm.Dump) -> str:
+    """What the user can do about page tables that were not found."""
+    if FreeBSDKernel.location(context) is None:
+        return "; --freebsd-kernel names it"
+    return "; without --freebsd-kernel the tables are looked for by themselves" if dump.architecture == "amd64" else ""
+
+
 class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
     """The kernel's address space over the physical memory of a dump."""
 
@@ -126,10 +133,10 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
                 dump = kvm.open(dump.reader, symbols=cls._symbols(context, dump.architecture))
             kernel_class = kernel_layer_class(dump)
         except kvm.KVMError as error:
-            vollog.warning("No kernel address space for %s: %s; --freebsd-kernel names it", dump.reader.name, error)
+            vollog.warning("No kernel address space for %s: %s%s", dump.reader.name, error, _advice(context, dump))
             return None
         for warning in dump.page_map.warnings:
-            vollog.warning("%s: %s", dump.reader.name, warning)
+            vollog.info("%s: %s", dump.reader.name, warning)
         root = getattr(dump.page_map, "root", 0)
         return _add_kernel_layer(context, kernel_class, layer_name, root)
 

@@ -54,6 +54,7 @@ class DwarfTypes:
         self.types = Types.empty(elf.elfclass // 8, self._endian)
         self.variables: dict[str, TypeReference] = {}
         self._references: dict[int, TypeReference] = {}
+        self._pending: list[tuple[DIE, TypeReference]] = []
 
     def units(self) -> Iterator[tuple[str, CompileUnit]]:
         """``(source file, unit)`` of each compile unit."""
@@ -83,9 +84,11 @@ class DwarfTypes:
                     continue
                 if die.tag in _KINDS or die.tag in ("DW_TAG_enumeration_type", "DW_TAG_typedef", "DW_TAG_base_type"):
                     self._reference(die, source)
+                    self._define_pending(source)
                 elif die.tag == "DW_TAG_variable":
                     name = _text(die, "DW_AT_name")
                     self.variables[name] = self._target(die, source, f"unnamed_{name}")
+                    self._define_pending(source)
         except (DWARFError, ELFError, KeyError, IndexError, RecursionError) as error:
             msg = f"the debug information of {self._name} is damaged in {source} ({error})"
             raise FormatError(msg) from None
@@ -101,7 +104,8 @@ class DwarfTypes:
         known = self._references.get(die.offset)
         if known is None:
             if depth > _MAX_DEPTH:
-                return VOID
+                msg = f"a type in {source} is a chain of more than {_MAX_DEPTH} pointers, arrays or typedefs"
+                raise FormatError(msg)
             known = self._make_reference(die, source, hint, depth)
             self._references[die.offset] = known
         return known
@@ -109,7 +113,7 @@ class DwarfTypes:
     def _make_reference(self, die: DIE, source: str, hint: str, depth: int) -> TypeReference:
         tag = die.tag
         if tag in _KINDS:
-            return self._compound(die, source, hint, depth)
+            return self._compound(die, source, hint)
         if tag == "DW_TAG_pointer_type":
             return {"kind": "pointer", "subtype": self._target(die, source, hint, depth)}
         if tag == "DW_TAG_typedef":
@@ -163,23 +167,27 @@ class DwarfTypes:
         name = self._define(self.types.enums, _text(die, "DW_AT_name") or hint or "enum", definition, source)
         return {"kind": "enum", "name": name}
 
-    def _compound(self, die: DIE, source: str, hint: str, depth: int) -> TypeReference:
-        """A structure or union: referred to by name at once, since its members may lead back to it."""
-        kind = _KINDS[str(die.tag)]
+    def _compound(self, die: DIE, source: str, hint: str) -> TypeReference:
+        """A structure or union: referred to by name at once and defined later, since members lead anywhere."""
         name = _text(die, "DW_AT_name") or hint or f"unnamed_{source}_{_number(die, 'DW_AT_decl_line')}"
-        reference: TypeReference = {"kind": kind, "name": name}
-        if "DW_AT_declaration" in die.attributes:
-            return reference
-        self._references[die.offset] = reference
-        definition: dict[str, Any] = {"kind": kind, "size": _number(die, "DW_AT_byte_size"), "fields": {}}
-        for child in die.iter_children():
-            if child.tag == "DW_TAG_member":
-                self._add_member(definition["fields"], name, child, source, depth)
-        # In place: references to it are out already.
-        reference["name"] = self._define(self.types.user_types, name, definition, source)
+        reference: TypeReference = {"kind": _KINDS[str(die.tag)], "name": name}
+        if "DW_AT_declaration" not in die.attributes:
+            self._pending.append((die, reference))
         return reference
 
-    def _add_member(self, fields: dict[str, Any], parent: str, die: DIE, source: str, depth: int) -> None:
+    def _define_pending(self, source: str) -> None:
+        """Define what has been referred to, which refers to more."""
+        while self._pending:
+            die, reference = self._pending.pop()
+            size = _number(die, "DW_AT_byte_size")
+            definition: dict[str, Any] = {"kind": reference["kind"], "size": size, "fields": {}}
+            for child in die.iter_children():
+                if child.tag == "DW_TAG_member":
+                    self._add_member(definition["fields"], reference["name"], child, source)
+            # In place: references to it are out already.
+            reference["name"] = self._define(self.types.user_types, reference["name"], definition, source)
+
+    def _add_member(self, fields: dict[str, Any], parent: str, die: DIE, source: str) -> None:
         name = _text(die, "DW_AT_name")
         anonymous = not name
         if anonymous:
@@ -189,7 +197,7 @@ class DwarfTypes:
             while name in fields:
                 name += "_"
         owner = parent if parent.startswith("unnamed_") else f"unnamed_{parent}"
-        reference = self._target(die, source, f"{owner}_{name}", depth)
+        reference = self._target(die, source, f"{owner}_{name}")
         fields[name] = self._place(die, reference)
         if anonymous:
             fields[name]["anonymous"] = True
@@ -219,12 +227,11 @@ class DwarfTypes:
     @staticmethod
     def _define(table: dict[str, Any], name: str, definition: dict[str, Any], source: str) -> str:
         """Enter a definition and return the name it has got."""
-        present = table.setdefault(name, definition)
-        if present == definition:
-            return name
-        other = f"{name}__{source}"
-        table.setdefault(other, definition)
-        return other
+        entered, number = name, 0
+        while table.setdefault(entered, definition) != definition:
+            entered = f"{name}__{source}" + (f"_{number}" if number else "")
+            number += 1
+        return entered
 
 
 def _text(die: DIE, attribute: str) -> str:

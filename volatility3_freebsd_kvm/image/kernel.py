@@ -63,9 +63,11 @@ class KernelFile:
         entry = self._elf.structs.Elf_Sym
         size = self._symtab["sh_entsize"]
         table = self._symtab.data()
-        byteorder = "little" if self._elf.little_endian else "big"
+        if size <= 0 or len(table) < self._symtab["sh_size"] or not strings:
+            msg = f"{self.name} is damaged: its symbol table is cut off"
+            raise FormatError(msg)
         for at in range(0, len(table) - size + 1, size):
-            name = wanted.get(int.from_bytes(table[at : at + 4], "little" if byteorder == "little" else "big"))
+            name = wanted.get(int.from_bytes(table[at : at + 4], "little" if self._elf.little_endian else "big"))
             if name is not None:
                 symbol = entry.parse(table[at : at + size])
                 if symbol.st_shndx not in ("SHN_UNDEF", "SHN_COMMON", _SHN_UNDEF, _SHN_COMMON):

@@ -27,6 +27,15 @@ from .records import DumpedRange, MappedRange, Run
 from .space import AddressSpace
 
 _TOP = 1 << 64
+_NOT_YET = {
+    b"\x1f\x8b": "it is compressed; unpack it with gunzip",
+    b"\x28\xb5\x2f\xfd": "it is compressed; unpack it with zstd -d",
+    b"\xfd7zXZ": "it is compressed; unpack it with xz -d",
+    b"BZh": "it is compressed; unpack it with bunzip2",
+    b"FreeBSD Kernel": "it begins with the header of a dump device; the dump is behind it",
+    b"FreeBSD Text": "it is a text dump, which holds no memory",
+}
+"""What a file may be instead, by its first bytes."""
 
 
 class Dump(ABC):
@@ -101,6 +110,9 @@ class Dump(ABC):
     @abstractmethod
     def pages_beyond_end(self) -> int:
         """How many of them lie, wholly or partly, beyond the end of the file."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.architecture} {self.format!r} {self.reader.name!r}>"
 
     def close(self) -> None:
         """Release the file."""
@@ -315,6 +327,16 @@ def open_dump(
         OSError: the file cannot be opened.
     """
     reader = open_reader(source)
+    try:
+        return _open(reader, symbols, root)
+    except BaseException:
+        # What was opened here would stay mapped for as long as the exception is kept.
+        if reader is not source:
+            reader.close()
+        raise
+
+
+def _open(reader: Reader, symbols: Mapping[str, int] | None, root: int | None) -> Dump:
     start = reader.buffer[0:16]
     if minidump.is_minidump(start):
         return Minidump(reader)
@@ -323,5 +345,8 @@ def open_dump(
     if not reader.size:
         msg = f"{reader.name} is empty"
         raise NotADumpError(msg)
-    msg = f"{reader.name} is no FreeBSD kernel dump: neither a minidump nor an ELF core"
+    hint = next(
+        (text for magic, text in _NOT_YET.items() if start.startswith(magic)), "neither a minidump nor an ELF core"
+    )
+    msg = f"{reader.name} is no FreeBSD kernel dump: {hint}"
     raise NotADumpError(msg)

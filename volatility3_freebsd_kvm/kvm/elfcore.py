@@ -161,8 +161,8 @@ def _parse(elf: ELFFile, reader: Reader) -> ElfCore:
         elif phdr.p_type == PT_DUMP_DELTA:
             dump_delta = (int(phdr.p_vaddr), int(phdr.p_paddr))
         has_notes |= phdr.p_type == "PT_NOTE"
-    loads = [load for load in loads if load.p_filesz]
-    if not loads:
+    loads = [load for load in loads if load.p_memsz]
+    if not any(load.p_filesz for load in loads):
         msg = "the ELF core has no PT_LOAD segment with content"
         raise FormatError(msg)
     has_physical, has_virtual = _kinds(loads, elf.elfclass)

@@ -12,7 +12,7 @@ import os
 import threading
 import urllib.response
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import IO, Protocol
 
 
 class Sliceable(Protocol):
@@ -22,7 +22,6 @@ class Sliceable(Protocol):
         """The bytes of a slice with both ends given and step 1."""
 
 
-@runtime_checkable
 class Reader(Protocol):
     """Random access to the bytes of a dump.
 
@@ -89,9 +88,16 @@ class StreamReader:
         stop = min(index.stop, self.size)
         if index.start >= stop:
             return b""
+        data = bytearray()
         with self._lock:
             self._stream.seek(index.start)
-            return self._stream.read(stop - index.start)
+            # A raw stream may give less than it has.
+            while len(data) < stop - index.start:
+                piece = self._stream.read(stop - index.start - len(data))
+                if not piece:
+                    break
+                data += piece
+        return bytes(data)
 
     def close(self) -> None:
         """Close the stream."""
@@ -148,8 +154,8 @@ def open_file(path: str | os.PathLike[str]) -> Reader:
     return mapped
 
 
-def from_stream(stream: IO[bytes], name: str) -> Reader:
-    """A reader over an open stream; mapped when it is a plain file and not, say, a decompressor over one."""
+def map_stream(stream: IO[bytes], name: str) -> MmapReader | None:
+    """A mapping of an open stream, if it is a plain file and not, say, a decompressor over one."""
     # urllib hands out even local files in a wrapper.
     if isinstance(stream, urllib.response.addbase):
         stream = stream.fp
@@ -159,13 +165,13 @@ def from_stream(stream: IO[bytes], name: str) -> Reader:
             return MmapReader(stream, name)
         except (OSError, ValueError, OverflowError):
             pass
-    return StreamReader(stream, name)
+    return None
 
 
-def open_reader(source: str | os.PathLike[str] | bytes | Reader) -> Reader:
+def open_reader(source: str | os.PathLike[str] | bytes | bytearray | memoryview | Reader) -> Reader:
     """What ``kvm.open`` accepts, as a reader: a path, the bytes themselves, or a reader."""
-    if isinstance(source, bytes):
-        return BytesReader(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return BytesReader(bytes(source))
     if isinstance(source, str | os.PathLike):
         return open_file(source)
     return source

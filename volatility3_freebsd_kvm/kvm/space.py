@@ -100,7 +100,9 @@ class AddressSpace:
             raise self._virtual_error(error, va) from None
 
     def walk(self, start: int = 0, end: int = _TOP) -> Iterator[MappedRange]:
-        """All mappings in ``[start, end)`` by ascending address, direct maps excepted (`pages` has them).
+        """All mappings in ``[start, end)`` by ascending address.
+
+        Direct maps are left out (`pages` has them) unless they are ordinary entries of the page tables.
 
         A range ends where translation, protection or presence changes; a page that is mapped but cannot be read says
         why, and so does a range whose page table is missing.

@@ -77,6 +77,11 @@ class FreeBSDKernelLayer(StretchScanLayer):
             self._dump = kvm.open(of_layer(below))
         return self._dump
 
+    def destroy(self) -> None:
+        """Close the dump, if it is this layer's own."""
+        if self._dump is not None:
+            self._dump.close()
+
     def _open(self) -> AddressSpace:
         dump = self.dump
         root = int(str(self.config.get("page_map_offset") or 0))

@@ -48,7 +48,7 @@ def of_layer(layer: interfaces.layers.DataLayerInterface) -> reader.Reader:
     """
     if isinstance(layer, physical.FileLayer):
         # The framework has no public way to the open file; decompressors come as other types and are not mapped.
-        direct = reader.from_stream(layer._file, name_of(layer))
-        if isinstance(direct, reader.MmapReader):
+        direct = reader.map_stream(layer._file, name_of(layer))
+        if direct is not None:
             return direct
     return LayerReader(layer)

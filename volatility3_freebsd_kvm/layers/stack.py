@@ -35,7 +35,11 @@ def dump_of(context: interfaces.context.ContextInterface, layer_name: str) -> kv
     for layer in reversed(stack):
         if isinstance(layer, FreeBSDDumpLayer | FreeBSDKernelLayer):
             return layer.dump
-    return kvm.open(of_layer(stack[0]))
+    dump = kvm.open(of_layer(stack[0]))
+    if dump.core and not dump.core.is_kernel:
+        msg = f"{dump.reader.name} is an ELF core, but not one of a FreeBSD kernel"
+        raise kvm.NotADumpError(msg)
+    return dump
 
 
 def kernel_layer_of(context: interfaces.context.ContextInterface, layer_name: str) -> FreeBSDKernelLayer | None:

@@ -73,6 +73,7 @@ class PageTables(_Amd64Entries):
     """The kernel's own tables, from the PML4 on."""
 
     name = "4-level page tables"
+    directs_in_tables = True
     levels: tuple[Level, ...] = (Level(39, 9), Level(30, 9), Level(21, 9), Level(12, 9))
 
     def __init__(self, memory: PhysicalMemory, root: int) -> None:
@@ -82,13 +83,15 @@ class PageTables(_Amd64Entries):
         windows = (Window(0, half, 0), Window(_TOP - half, _TOP, _TOP - 2 * half))
         super().__init__(memory, root & PG_FRAME, windows)
         self.root = root & PG_FRAME
-        if self._maps_dmap():
+        if not self._maps(KERNBASE + NBPDR):
+            self.warnings.append("the page tables do not map the start of the kernel; they may be damaged")
+        if self._maps(DMAP_BASE + NBPDR, NBPDR):
             self.directs = (DirectMap(DMAP_BASE, DMAP_BASE + (1 << 42), 0),)
 
-    def _maps_dmap(self) -> bool:
-        """Whether physical memory is visible at the usual place: the direct map is part of the tables."""
+    def _maps(self, va: int, pa: int | None = None) -> bool:
+        """Whether ``va`` is mapped, and to ``pa`` if given."""
         try:
-            return self.kvatop(DMAP_BASE + NBPDR) == NBPDR
+            return self.kvatop(va) == pa if pa is not None else self.kvatop(va) >= 0
         except AddressError:
             return False
 
@@ -131,8 +134,16 @@ def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -
         return PageTables(memory, root)
     if "KPML4phys" in symbols:
         return _by_symbols(memory, symbols)
-    for candidate in find_roots(memory):
-        return PageTables(memory, candidate)
+    candidates = find_roots(memory)
+    first = next(candidates, None)
+    if first is not None:
+        # Processes have such a page, too; only the kernel's maps nothing in the lower half.
+        for candidate in (first, *candidates):
+            if not any(memory.read(candidate, 8 * _RECURSIVE_SLOT)):
+                return PageTables(memory, candidate)
+        tables = PageTables(memory, first)
+        tables.warnings.append(f"the page tables at {first:#x} may be those of a process; pass the kernel to be sure")
+        return tables
     msg = "no page table root: the symbol KPML4phys is needed (pass the kernel), and no table maps itself in this dump"
     raise SymbolError(msg)
 
@@ -155,7 +166,6 @@ def _by_symbols(memory: PhysicalMemory, symbols: Mapping[str, int]) -> PageTable
     if first is None:
         msg = "KPML4phys leads to no page table that maps the kernel: does this kernel belong to this dump?"
         raise SymbolError(msg)
-    first.warnings.append("the page tables do not map the start of the kernel; they may be damaged")
     return first
 
 
@@ -189,11 +199,12 @@ def _kernphys_candidates(memory: PhysicalMemory, symbols: Mapping[str, int], ker
 
 
 def find_roots(memory: PhysicalMemory) -> Iterator[int]:
-    """Physical addresses of PML4 pages that refer to themselves in slot 256, as FreeBSD's kernel PML4 does.
+    """Physical addresses of PML4 pages that refer to themselves in slot 256: the kernel's and those of processes.
 
-    A candidate must also map the kernel's text (slot 511) through a dumped page.
+    A candidate must also map the kernel's text (slot 511) through a dumped page. Only the first 4 GiB are looked at,
+    where the kernel makes its tables at boot.
     """
-    for run in memory.runs():
+    for run in memory.runs(0, 1 << 32):
         first = -(-run.pa // 4096) * 4096
         for pa in range(first, run.pa + run.length - 4095, 4096):
             at = run.offset + pa - run.pa + 8 * _RECURSIVE_SLOT

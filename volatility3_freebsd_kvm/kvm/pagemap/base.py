@@ -25,6 +25,7 @@ PROTECTIONS = [Protection(bits) for bits in range(8)]
 
 _CACHE_LIMIT = 4096
 _CHUNK = 512
+_LOOP_WARNING = "the page tables refer to themselves in circles; some of what they map is left out"
 _VISIT_LIMIT = 2
 """How often one table may be used at one level. Even a self-map needs each only once; what needs more is a loop."""
 
@@ -140,6 +141,7 @@ class PageMap(ABC):
     Attributes:
         name: what it is, for people.
         directs: the direct maps, the preferred one first.
+        directs_in_tables: `walk` has the direct maps, too, because they are ordinary entries of the tables.
         page_granular: translations hold for whole, aligned pages, so that they may be remembered by page.
         warnings: what went wrong while walking, one sentence each.
     """
@@ -148,6 +150,7 @@ class PageMap(ABC):
     page_size: int
     directs: tuple[DirectMap, ...] = ()
     page_granular = True
+    directs_in_tables = False
 
     def __init__(self) -> None:
         """Nothing has gone wrong yet."""
@@ -196,7 +199,6 @@ class _Walk:
         """At most ``limit`` tables in all."""
         self._seen: Counter[tuple[int, int]] = Counter()
         self._left = limit
-        self.warned = False
 
     def enter(self, level: int, pa: int) -> bool:
         """Whether the table at ``pa`` may be walked (again) at a level."""
@@ -310,9 +312,8 @@ class TablePageMap(PageMap):
     def _next_table(self, walk: _Walk, level: int, pa: int, va: int, span: int, start: int, end: int) -> Iterator[Leaf]:
         """The leaves of the table at ``pa``, or one leaf that says why it cannot be read."""
         if not walk.enter(level, pa):
-            if not walk.warned:
-                walk.warned = True
-                self.warnings.append(f"the page tables refer to themselves; some of them are left out from {va:#x} on")
+            if _LOOP_WARNING not in self.warnings:
+                self.warnings.append(_LOOP_WARNING)
             return
         try:
             table = self._tables[level][pa]

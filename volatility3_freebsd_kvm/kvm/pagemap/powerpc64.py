@@ -207,7 +207,9 @@ class HashPageMap(_Displaced):
         first, last = self.header.kernbase >> 28, min(self.header.kernend, _TOP - 1) >> 28
         for index, table in self._table.chunks(0, self._table.length):
             if isinstance(table, AddressError):
-                self.warnings.append(f"the hashed page table is cut off at entry {index // 2}")
+                warning = f"the hashed page table is cut off at entry {index // 2}"
+                if warning not in self.warnings:
+                    self.warnings.append(warning)
                 return
             for at in range(0, len(table) - 1, 2):
                 high = table[at]

@@ -11,7 +11,7 @@ from volatility3.framework.configuration import requirements
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.layers.stack import dump_of, kernel_layer_of, layer_stack
 
-Row = tuple[str, str]
+Row = tuple[str, str | interfaces.renderers.BaseAbsentValue]
 _SHOWN_RANGES = 16
 _LOOKED_AT = 1 << 20
 _PRINTABLE = frozenset(string.printable.encode())
@@ -124,6 +124,7 @@ class Info(interfaces.plugins.PluginInterface):
 
     @staticmethod
     def _elf(dump: kvm.ElfDump) -> Iterator[Row]:
+        yield "Version", renderers.NotApplicableValue()
         for number, segment in enumerate(dump.core.segments):
             if number == _SHOWN_RANGES:
                 yield "Segments not shown", str(len(dump.core.segments) - number)
@@ -147,7 +148,7 @@ class Info(interfaces.plugins.PluginInterface):
         kind = "Physical ranges" if dump.physical.is_physical else "Virtual ranges"
         yield "Pages dumped", str(dump.pages_dumped)
         yield "Pages beyond end of file", str(dump.pages_beyond_end)
-        yield "Bytes of memory", str(dump.pages_dumped * dump.page_size)
+        yield "Bytes of memory", str(sum(run.length for run in dump.physical.promised_runs()))
         yield "Bytes readable", str(readable)
         yield kind, f"{runs} within {_span(first, last + 1)}" if runs else "none"
 

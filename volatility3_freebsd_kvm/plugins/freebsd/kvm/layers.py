@@ -103,8 +103,10 @@ class Layers(interfaces.plugins.PluginInterface):
             readable += piece.length if piece.offset is not None else 0
         notes = [space.page_map.name]
         for base, end, phys in space.page_map.directs[:1]:
-            notes.append(f"direct map {base:#x}-{end:#x} of {phys:#x}")
-            direct = [piece.length for piece in space.pages() if piece.va is not None]
-            mapped += sum(direct)
-            readable += sum(direct)
+            notes.append(f"direct map {base:#x}-{end:#x} of physical {phys:#x}")
+            if space.page_map.directs_in_tables:
+                continue
+            physical, direct_va = space.physical, space.page_map.direct_va
+            mapped += sum(run.length for run in physical.promised_runs() if direct_va(run.pa) is not None)
+            readable += sum(piece.length for piece in space.pages() if piece.va is not None)
         return Extent(mapped, readable, "; ".join(notes + space.page_map.warnings))

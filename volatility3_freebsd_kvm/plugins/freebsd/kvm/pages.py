@@ -21,15 +21,19 @@ _IN_FILE = "in the file"
 Row = tuple[int, tuple[object, ...]]
 
 
-def _hex(value: int | None) -> object:
-    return renderers.NotAvailableValue() if value is None else format_hints.Hex(value)
+def _hex(value: int | None, *, unreadable: bool = True) -> object:
+    """An address, or why there is none: it cannot be told from this dump, or makes no sense."""
+    if value is None:
+        return renderers.UnreadableValue() if unreadable else renderers.NotApplicableValue()
+    return format_hints.Hex(value)
 
 
 class Pages(interfaces.plugins.PluginInterface):
     """Lists what the FreeBSD kernel has mapped, with protection, place in the dump, or why it cannot be read.
 
-    Ranges are as long as translation, protection and presence allow. Direct maps are left out: --physical lists all
-    dumped pages with their address in the direct map instead.
+    Ranges are as long as translation, protection and presence allow; a protection of ??? is one that the dump does not
+    keep. The direct map is left out where it is no part of the page map: --physical lists all dumped pages with their
+    address in it instead. Addresses on amd64 may lack their sign extension, as scanners print them.
     """
 
     _required_framework_version = (2, 13, 0)
@@ -86,7 +90,8 @@ class Pages(interfaces.plugins.PluginInterface):
         start, end = self.config.get("start"), self.config.get("end")
         low, high = 0 if start is None else int(str(start)), _TOP if end is None else int(str(end))
         if virtual and self._layer is not None:
-            low, high = self._layer.canonicalize(low), self._layer.canonicalize(high)
+            # The end is exclusive: it is its last address that has a sign.
+            low, high = self._layer.canonicalize(low), self._layer.canonicalize(high - 1) + 1 if high else 0
         return low, high
 
     def _mapped(self, space: AddressSpace) -> Iterator[Row]:
@@ -98,7 +103,7 @@ class Pages(interfaces.plugins.PluginInterface):
                 0,
                 (
                     _hex(piece.va),
-                    _hex(piece.pa),
+                    _hex(piece.pa, unreadable=space.physical.is_physical),
                     _hex(piece.length),
                     piece.prot.text,
                     _hex(piece.offset),
@@ -114,7 +119,7 @@ class Pages(interfaces.plugins.PluginInterface):
                 moved = low - piece.pa
                 va = None if piece.va is None else piece.va + moved
                 unknown = Protection.UNKNOWN.text
-                row = (_hex(va), _hex(low), _hex(high - low), unknown, _hex(piece.offset + moved), "")
+                row = (_hex(va, unreadable=False), _hex(low), _hex(high - low), unknown, _hex(piece.offset + moved), "")
                 yield 0, row
 
     def _summary(self, space: AddressSpace) -> Iterator[Row]:
