@@ -141,9 +141,15 @@ class PageBitmap:
     def place(self, page: int) -> int:
         """How many dumped pages lie before physical page number ``page``, or -1 if it is not dumped."""
         bit = self.avail.bit(page)
-        if bit < 0 or not self._data[bit >> 3] >> (bit & 7) & 1:
+        if bit < 0:
             return -1
-        return self._rank(bit)
+        # The same as `_rank`, but every read of a new page comes through here.
+        start = (bit >> 10) * _BIN_BYTES
+        chunk = int.from_bytes(self._data[start : (bit >> 3) + 1], "little")
+        within = bit & 1023
+        if not chunk >> within & 1:
+            return -1
+        return self._bins[bit >> 10] + (chunk & ((1 << within) - 1)).bit_count()
 
     def page_at(self, place: int) -> int:
         """The physical page number of the ``place``-th dumped page, or -1: the inverse of `place`."""

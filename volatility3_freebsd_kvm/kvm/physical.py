@@ -46,6 +46,13 @@ class PhysicalMemory(ABC):
     def extent(self, pa: int, length: int) -> int:
         """How many of ``length`` bytes from ``pa`` (which `locate` knows) follow each other in the file; at least 1."""
 
+    def page_offset(self, pa: int) -> int:
+        """The file offset of the whole page at ``pa``; -1 unless all of it is promised in one piece."""
+        try:
+            return self.locate(pa) if self.extent(pa, self.page_size) == self.page_size else -1
+        except NotDumpedError:
+            return -1
+
     @abstractmethod
     def promised_runs(self, start: int = 0, end: int = END_OF_MEMORY) -> Iterator[Run]:
         """The runs within ``[start, end)``, ascending, whether or not the file is long enough to hold them."""
@@ -136,6 +143,11 @@ class MinidumpMemory(PhysicalMemory):
         if place < 0:
             raise NotDumpedError(pa)
         return self.pages_off + (place << self._shift) + (pa & self._mask)
+
+    def page_offset(self, pa: int) -> int:
+        """See `PhysicalMemory.page_offset`."""
+        place = self._place(pa >> self._shift)
+        return -1 if place < 0 else self.pages_off + (place << self._shift)
 
     def extent(self, pa: int, length: int) -> int:
         """See `PhysicalMemory.extent`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..exceptions import AddressError, NotDumpedError
+from ..exceptions import AddressError
 from .pagemap.base import PageMap
 from .physical import PhysicalMemory
 from .records import Absence, DumpedRange, Leaf, MappedRange, Run
@@ -79,12 +79,8 @@ class AddressSpace:
         """Cache and return where the page of ``va`` is in the file; None unless all of it is there."""
         if not self._cacheable or (va ^ pa) & self._mask:
             return None
-        try:
-            offset = self.physical.locate(pa & ~self._mask)
-        except NotDumpedError:
-            return None
-        whole = self.physical.extent(pa & ~self._mask, self.page_size) == self.page_size
-        if not whole or offset + self.page_size > self.physical.reader.size:
+        offset = self.physical.page_offset(pa & ~self._mask)
+        if offset < 0 or offset + self.page_size > self.physical.reader.size:
             return None
         if len(self._pages) >= _CACHE_LIMIT:
             self._pages.clear()
