@@ -12,7 +12,9 @@ from tests.framework import Stack, stack
 from tests.naive import NaiveMinidump
 from tests.scenario.kernels import KERNELS, build_world, load
 from tests.scenario.system import SYSTEM
+from tests.writers.corrupt import torn
 from tests.writers.kernel_memory import KernelMemory
+from tests.writers.objects import addressof
 from volatility3_freebsd_kvm import kvm
 
 
@@ -148,6 +150,20 @@ def test_a_truncated_dump_reads_as_far_as_it_goes(kernel: str) -> None:
         for va, content in mapped_pages(memory):
             if memory.pa_of(va) in present and va >= memory.machine.kernbase and memory.machine.arch != "amd64":
                 assert dump.read(va, len(content)) == content
+
+
+@pytest.mark.parametrize("kernel", ["15-amd64", "15-arm64"])
+def test_a_torn_dump_holds_pages_of_two_moments(kernel: str) -> None:
+    image, machine, _ = load(kernel)
+    memory = KernelMemory(image, machine)
+    objects = [memory.new("struct proc", where="kva", p_pid=pid) for pid in range(40)]
+    first = memory.minidump()
+    for proc in objects:
+        proc.p_pid = proc.p_pid + 1000
+    with kvm.open(torn(first, memory.minidump(), seed=1)) as dump:
+        found = [int.from_bytes(dump.read(addressof(proc, "p_pid"), 4), "little") for proc in objects]
+    assert all(pid % 1000 == number for number, pid in enumerate(found))
+    assert 0 < sum(pid >= 1000 for pid in found) < len(found)
 
 
 def test_the_description_is_consistent() -> None:

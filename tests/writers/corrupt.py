@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 from .headers import ByteOrder, header_fields, put_field
+from .minidump import Minidump
 from .parameters import defaults
 
 
@@ -40,3 +43,22 @@ def overwrite(dump: bytes, offset: int, data: bytes) -> bytes:
     if offset + len(data) > len(dump):
         raise ValueError(f"{offset:#x} is behind the end of the dump")
     return dump[:offset] + data + dump[offset + len(data) :]
+
+
+def torn(first: Minidump, second: Minidump, seed: int) -> bytes:
+    """A live dump of a system that changed meanwhile: each page is from one of two moments.
+
+    Args:
+        first: The dump whose header, bitmap and page map are kept.
+        second: The same system later; pages that it does not hold stay as they were.
+        seed: Decides about each page.
+    """
+    generator = random.Random(seed)
+    data = bytearray(first.data)
+    page_size = first.memory.page_size
+    places = {pa: second.pages_offset + number * page_size for number, pa in enumerate(second.dumped)}
+    for number, pa in enumerate(first.dumped):
+        if pa in places and generator.random() < 0.5:
+            at = first.pages_offset + number * page_size
+            data[at : at + page_size] = second.data[places[pa] : places[pa] + page_size]
+    return bytes(data)
