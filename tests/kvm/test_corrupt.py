@@ -632,7 +632,8 @@ def test_hazard_18_several_walks_at_once_do_not_count_together():
     walks = [dump.walk() for _ in range(12)]
     columns = list(itertools.zip_longest(*walks))
     assert [len(column) - column.count(None) for column in columns] == [12, 12, 12]
-    assert dump.warnings == []
+    # These small tables do not map what a kernel starts with; that is said once, and nothing of circles.
+    assert dump.warnings == ["the page tables do not map the start of the kernel; they may be damaged"]
 
 
 @pytest.mark.parametrize(("slot", "entry"), [(511, 0xE3), (511, 0x80000000_000000E3)])
