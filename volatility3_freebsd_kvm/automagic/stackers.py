@@ -15,7 +15,8 @@ from volatility3_freebsd_kvm.layers import dump as dump_layers
 from volatility3_freebsd_kvm.layers import kernel as kernel_layers
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
-from volatility3_freebsd_kvm.layers.reader import name_of, of_layer
+from volatility3_freebsd_kvm.layers.reader import name_of
+from volatility3_freebsd_kvm.layers.stack import open_dump
 
 vollog = logging.getLogger(__name__)
 
@@ -89,13 +90,11 @@ class FreeBSDDumpStacker(interfaces.automagic.StackerLayerInterface):
         if isinstance(layer, FreeBSDDumpLayer | FreeBSDKernelLayer):
             return None
         try:
-            dump = kvm.open(of_layer(layer))
+            dump = open_dump(layer)
         except kvm.NotADumpError:
             return None
         except kvm.FormatError as error:
             vollog.warning("%s cannot be used as a FreeBSD dump: %s", name_of(layer), error)
-            return None
-        if dump.core and not dump.core.is_kernel:
             return None
         if not dump.physical.is_physical:
             return _add_kernel_layer(context, kernel_layer_class(dump), layer_name, 0)

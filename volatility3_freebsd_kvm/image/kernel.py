@@ -35,7 +35,7 @@ class KernelFile:
             self._elf = ELFFile(stream)
             self._symtab = self._elf.get_section_by_name(".symtab")
         except ELFError as error:
-            msg = f"{name} is no ELF kernel: {error or 'damaged'}"
+            msg = f"{name} is no ELF kernel: {str(error) or 'damaged'}"
             raise FormatError(msg) from None
 
     @property

@@ -136,7 +136,7 @@ class Dump(ABC):
             NotDumpedError, BeyondEndError: a page table that is needed is missing.
             SymbolError: see `kernel`.
         """
-        return self.kernel.page_map.translate(va)[0]
+        return self.page_map.kvatop(va)
 
     def offset_of(self, pa: int) -> int:
         """The file offset of physical address ``pa``.

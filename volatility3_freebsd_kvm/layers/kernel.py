@@ -264,21 +264,19 @@ class _IntelKernelLayer(FreeBSDKernelLayer, intel.Intel):
         """The highest address that can be mapped, without the sign extension."""
         return (1 << cls._maxvirtaddr) - 1
 
+    def _kvatop(self, offset: int) -> int:
+        try:
+            return self.space.page_map.kvatop(self._virtual(offset))
+        except kvm.AddressError as error:
+            raise exceptions.PagedInvalidAddressException(self.name, offset, _PAGE_BITS, 0, str(error)) from None
+
     def _translate_entry(self, page_address: int) -> tuple[int, int]:  # type: ignore[override]
         """A page table entry for the page, and the highest bit of its offset, as the framework's walker has them."""
-        va = self._virtual(page_address)
-        try:
-            pa = self.space.page_map.kvatop(va)
-        except kvm.AddressError as error:
-            raise exceptions.PagedInvalidAddressException(self.name, page_address, _PAGE_BITS, 0, str(error)) from None
-        return (pa & self.page_mask) | self._PAGE_PRESENT, _PAGE_BITS - 1
+        return (self._kvatop(page_address) & self.page_mask) | self._PAGE_PRESENT, _PAGE_BITS - 1
 
     def _translate(self, offset: int) -> tuple[int, int, str]:
         """``(mapped offset, bytes in the page, layer)``."""
-        try:
-            pa = self.space.page_map.kvatop(self._virtual(offset))
-        except kvm.AddressError as error:
-            raise exceptions.PagedInvalidAddressException(self.name, offset, _PAGE_BITS, 0, str(error)) from None
+        pa = self._kvatop(offset)
         if not self.space.physical.is_physical:
             return self.space.physical.locate(pa), 1 << _PAGE_BITS, self._memory_layer
         return pa, 1 << _PAGE_BITS, self._memory_layer

@@ -35,7 +35,17 @@ def dump_of(context: interfaces.context.ContextInterface, layer_name: str) -> kv
     for layer in reversed(stack):
         if isinstance(layer, FreeBSDDumpLayer | FreeBSDKernelLayer):
             return layer.dump
-    dump = kvm.open(of_layer(stack[0]))
+    return open_dump(stack[0])
+
+
+def open_dump(layer: interfaces.layers.DataLayerInterface) -> kvm.Dump:
+    """Open the dump of a FreeBSD kernel that a layer holds.
+
+    Raises:
+        kvm.NotADumpError: it holds none, or an ELF core of a process or of another system.
+        kvm.FormatError: it holds one that cannot be read, and why.
+    """
+    dump = kvm.open(of_layer(layer))
     if dump.core and not dump.core.is_kernel:
         msg = f"{dump.reader.name} is an ELF core, but not one of a FreeBSD kernel"
         raise kvm.NotADumpError(msg)

@@ -124,11 +124,11 @@ class Pages(interfaces.plugins.PluginInterface):
 
     def _summary(self, space: AddressSpace) -> Iterator[Row]:
         totals: dict[tuple[str, str, str], list[int]] = collections.defaultdict(lambda: [0, 0])
-        for mapped in space.walk(*self._bounds()):
+        start, end = self._bounds()
+        for mapped in space.walk(start, end):
             kind = "page map" if mapped.pa is not None or mapped.offset is not None else "page table missing"
             presence = mapped.absence.value if mapped.absence else _IN_FILE
             self._add(totals[kind, mapped.prot.text, presence], mapped.length)
-        start, end = self._bounds()
         everything = (start, end) == (0, _TOP)
         for page in space.pages():
             kind = "dumped pages, no direct map" if page.va is None else "dumped pages in the direct map"
