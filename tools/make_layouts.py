@@ -1,8 +1,8 @@
 """Makes the type layouts in ``symbols/``: ``python -m tools.make_layouts`` from the top of the checkout.
 
-One file for each release and architecture of the mini-kernel, types only, cut to those that ``layout_types.txt`` names
-and what is embedded in them. They serve where a dump has no kernel with debug information at hand. A test rebuilds them
-and compares.
+One file for each release and architecture of the mini-kernel, types only, cut to those that the package's
+``image/wanted_types.txt`` names and what is embedded in them. They serve where a dump has no kernel with debug
+information at hand. A test rebuilds them and compares.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from pathlib import Path
 
 from tests.minikernel import RELEASES
 from tests.minikernel.kernels import dwarf_of, kernel_file
-from volatility3_freebsd_kvm.image import isf
+from volatility3_freebsd_kvm.image import isf, wanted_types
 
 TOP = Path(__file__).parents[1]
 ARCHITECTURES = ("amd64", "arm64", "riscv", "i386", "arm", "powerpc64")
 FULL_RELEASE = {"14": "14.3-RELEASE", "15": "15.0-RELEASE"}
-
-
-def wanted_types() -> list[str]:
-    """The names of the types to ship."""
-    lines = (TOP / "tools" / "layout_types.txt").read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def layout_path(release: str, arch: str) -> Path:
