@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import pickle
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,7 @@ def dwarf_of(path: Path) -> tuple[Types, dict[str, TypeReference]]:
     Reading them takes seconds, so that the result is kept beside the kernel, under the version of the code that read
     it.
     """
-    code = hashlib.sha256(inspect.getsource(dwarf).encode()).hexdigest()[:16]
-    kept = path.with_name(f"{path.name}.{code}.types")
+    kept = path.with_name(f"{path.name}.{_version_of_the_code()}.types")
     if kept.exists():
         # Our own file in our own cache directory.
         found: tuple[Types, dict[str, TypeReference]] = pickle.loads(kept.read_bytes())
@@ -51,3 +50,10 @@ def dwarf_of(path: Path) -> tuple[Types, dict[str, TypeReference]]:
     partial.write_bytes(pickle.dumps(result))
     partial.replace(kept)
     return result
+
+
+@cache
+def _version_of_the_code() -> str:
+    """Stands for all modules that read DWARF."""
+    sources = sorted(Path(dwarf.__file__).parent.glob("dwarf*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
