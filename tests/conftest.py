@@ -26,6 +26,8 @@ _CACHE = tempfile.mkdtemp(prefix="volatility3-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
+from tests.scenario.kernels import KERNELS  # noqa: E402 - the cache comes first
+
 ROOT = Path(__file__).resolve().parents[1]
 _COMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {"": open, ".bz2": bz2.open, ".xz": lzma.open}
 _CHUNK = 1 << 16
@@ -49,6 +51,12 @@ def _copy_sparse(source: IO[bytes], target: IO[bytes]) -> None:
         else:
             target.write(piece)
     target.truncate(size)
+
+
+@pytest.fixture(scope="session", params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> str:
+    """Every kernel of the scenario, one at a time: pytest puts the tests of one kernel together."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

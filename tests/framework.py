@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import volatility3.plugins
 from volatility3 import framework
+from volatility3.cli import text_renderer
 from volatility3.framework import automagic, contexts, interfaces, plugins
 from volatility3.framework.automagic import stacker
 
@@ -70,17 +73,49 @@ class Stack:
         return json.loads(json.dumps(dict(self.plugin.build_configuration()), sort_keys=True))
 
 
-def stack(source: Path, plugin: str = INFO, *, kernel: Path | None = None) -> Stack:
+def table(
+    source: Path, plugin: str, *, kernel: Path | None = None, force: bool = False, **options: Any
+) -> list[dict[str, Any]]:
+    """The rows of a plugin as ``-r json`` shows them, those of nested levels behind their parents.
+
+    Args:
+        source: What -f names.
+        plugin: Full name: ``freebsd.pslist.PsList``.
+        kernel: What --freebsd-kernel names.
+        force: Whether --freebsd-force is given.
+        options: The plugin's own, with _ for -: ``pid=[1]``.
+    """
+    made = stack(source, plugin, kernel=kernel, force=force, **options).plugin
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        text_renderer.JsonRenderer().render(made.run())
+    rows = []
+    waiting = json.loads(output.getvalue())
+    while waiting:
+        row = waiting.pop(0)
+        waiting[:0] = row.pop("__children")
+        rows.append(row)
+    return rows
+
+
+def stack(
+    source: Path, plugin: str = INFO, *, kernel: Path | None = None, force: bool = False, **options: Any
+) -> Stack:
     """Run the automagic of a plugin over a file.
 
     Args:
         source: What -f names.
         plugin: The plugin, whose system decides which stackers run.
         kernel: What --freebsd-kernel names.
+        force: Whether --freebsd-force is given.
+        options: The plugin's own.
     """
     context = contexts.Context()
     cls = plugin_classes()[plugin]
+    for name, value in options.items():
+        context.config[f"plugins.{cls.__name__}.{name.replace('_', '-')}"] = value
     context.config["automagic.LayerStacker.single_location"] = source.resolve().as_uri()
+    context.config["automagic.FreeBSDKernel.freebsd_force"] = force
     if kernel is not None:
         context.config["automagic.FreeBSDKernel.freebsd_kernel"] = kernel.resolve().as_uri()
     return _construct(context, cls)
@@ -99,4 +134,5 @@ def _construct(context: contexts.Context, cls: type[interfaces.plugins.PluginInt
     chosen = automagic.choose_automagic(automagic.available(context), cls)
     context.config["automagic.LayerStacker.stackers"] = stacker.choose_os_stackers(cls)
     made = plugins.construct_plugin(context, chosen, cls, "plugins", None, None)
-    return Stack(made, tuple(layer_stack(context, str(made.config["primary"]))))
+    top = made.config.get("primary") or context.modules[str(made.config["kernel"])].layer_name
+    return Stack(made, tuple(layer_stack(context, str(top))))

@@ -156,13 +156,13 @@ def _create_kernel(world: World, item: LinkerFile, cls: Object) -> None:
     """`link_elf_init`; the symbols are a copy that the loader made of the file's."""
     memory = world.memory
     file = world.new(f"struct {_file_type(world, objects=False)}", where="kva")
-    base = memory.machine.linked
+    base = memory.machine.linked + memory.displacement
     tables = kernel_tables(world)
     symbols = _place_loader_tables(world, tables)
     file.preloaded = 1
     file.address = base
     _set_debug_tables(file, tables, symbols)
-    _fill_file(world, item, file.lf, cls, base, -(-memory.image.end // 4096) * 4096 - base)
+    _fill_file(world, item, file.lf, cls, base, -(-memory.image.end // 4096) * 4096 - memory.machine.linked)
     set_variable(world, "linker_kernel_file", file.lf)
 
 

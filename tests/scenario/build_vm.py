@@ -237,7 +237,8 @@ def _create_kernel_map(world: World) -> None:
     else:
         return
     machine = world.memory.machine
-    ranges = [(machine.linked, -(-world.memory.image.end // machine.page_size) * machine.page_size)]
+    end = -(-world.memory.image.end // machine.page_size) * machine.page_size
+    ranges = [(machine.linked + world.memory.displacement, end + world.memory.displacement)]
     files = world.all("linker_file")
     ranges += [(int(file.address), int(file.address + file.size)) for key, file in files.items() if key != 1]
     low = min(machine.kernbase, *(start for start, _ in ranges))

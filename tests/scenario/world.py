@@ -86,14 +86,14 @@ class World:
     def function(self, name: str, default: str = "kernel_function") -> int:
         """The address of a function, or of a stand-in where this kernel has no such function."""
         symbols = self.memory.image.symbols
-        return symbols.get(name, symbols.get(default, 0))
+        found = name if name in symbols else default
+        return self.memory.running(found) if found in symbols else 0
 
     # Vnets
 
     def add_vnet(self, jid: int) -> Object:
         """The `struct vnet` of a jail (0: the host), with its own copy of all VNET variables."""
-        symbols = self.memory.image.symbols
-        start, stop = symbols["__start_set_vnet"], symbols["__stop_set_vnet"]
+        start, stop = (self.memory.running(f"__{edge}_set_vnet") for edge in ("start", "stop"))
         data = self.memory.allocate(stop - start, align=64)
         self.memory.write(data, self.memory.read(start, stop - start))
         self._vnet_bases[jid] = data - start
@@ -121,8 +121,7 @@ class World:
 
     def add_cpu(self, cpuid: int) -> None:
         """A copy of all DPCPU variables, entered in ``dpcpu_off``."""
-        symbols = self.memory.image.symbols
-        start, stop = symbols["__start_set_pcpu"], symbols["__stop_set_pcpu"]
+        start, stop = (self.memory.running(f"__{edge}_set_pcpu") for edge in ("start", "stop"))
         data = self.memory.allocate(stop - start, align=64)
         self.memory.write(data, self.memory.read(start, stop - start))
         self._cpu_bases[cpuid] = data - start

@@ -25,7 +25,7 @@ every_kernel = pytest.mark.usefixtures("kernel")
 @lru_cache(maxsize=1)
 def walker(kernel: str) -> Walker:
     memory = build_world(kernel).memory
-    return Walker(kvm.open(memory.minidump().data), memory.types, memory.image.symbols)
+    return Walker(kvm.open(memory.minidump().data), memory.types, memory.running_image.symbols)
 
 
 def truth_path(vnode: Vnode) -> str:

@@ -117,20 +117,20 @@ def scenario(kernel: str) -> World:
 def minidump(kernel: str) -> KernelReader:
     """Its minidump."""
     world = scenario(kernel)
-    return KernelReader(kvm.open(world.memory.minidump().data), world.memory.image)
+    return KernelReader(kvm.open(world.memory.minidump().data), world.memory.running_image)
 
 
 @lru_cache(maxsize=1)
 def full_dump(kernel: str) -> KernelReader:
     """All of its physical memory."""
     world = scenario(kernel)
-    return KernelReader(kvm.open(world.memory.full_dump(), world.memory.image.symbols), world.memory.image)
+    return KernelReader(kvm.open(world.memory.full_dump(), world.memory.image.symbols), world.memory.running_image)
 
 
 @cache
 def names_by_address(kernel: str) -> dict[int, set[str]]:
     """What is at an address, by the kernel's symbols."""
     names: dict[int, set[str]] = {}
-    for name, value in scenario(kernel).memory.image.symbols.items():
+    for name, value in scenario(kernel).memory.running_image.symbols.items():
         names.setdefault(value, set()).add(name)
     return names

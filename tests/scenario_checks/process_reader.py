@@ -61,4 +61,4 @@ class ProcessReader(KernelReader):
 def processes_of(kernel: str) -> ProcessReader:
     """The scenario's minidump on a kernel."""
     memory = scenario(kernel).memory
-    return ProcessReader(kvm.open(memory.minidump().data), memory.image, memory.machine.arch)
+    return ProcessReader(kvm.open(memory.minidump().data), memory.running_image, memory.machine.arch)

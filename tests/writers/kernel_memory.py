@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from volatility3_freebsd_kvm.image.types import TypeReference
@@ -52,6 +53,8 @@ class KernelMemory:
         self._contiguous = end - 2 * _TABLE_AREA
         self._next_kva = machine.kva
         self._room: dict[str, tuple[int, int]] = {}
+        if self.displacement:
+            self._relocate()
 
     # Physical layout
 
@@ -201,7 +204,46 @@ class KernelMemory:
         Raises:
             KeyError: The kernel has none, or nothing tells its type.
         """
-        return Object(self, self.image.variables[name], self.image.symbols[name])
+        return Object(self, self.image.variables[name], self.running(name))
+
+    @property
+    def displacement(self) -> int:
+        """How far from where it is linked the kernel runs: powerpc64 kernels relocate themselves to the direct map."""
+        return self.machine.dmap or 0 if self.machine.arch == "powerpc64" else 0
+
+    def running(self, name: str) -> int:
+        """Where a symbol is at run time, which is what pointers say."""
+        return self.image.symbols[name] + self.displacement
+
+    @property
+    def running_image(self) -> KernelImage:
+        """The kernel with its symbols where they are at run time."""
+        return replace(self.image, symbols={name: self.running(name) for name in self.image.symbols})
+
+    def _relocate(self) -> None:
+        """Move the pointers that the compiler put into variables along with the kernel."""
+        for name, reference in self.image.variables.items():
+            address = self.image.symbols.get(name)
+            if address is not None and self.machine.linked <= address < self.image.end:
+                for at in self._pointers(reference, address):
+                    value = self.read_pointer(at)
+                    if self.machine.linked <= value < self.image.end:
+                        self.write(at, (value + self.displacement).to_bytes(8, "big"))
+
+    def _pointers(self, reference: TypeReference, address: int) -> Iterator[int]:
+        """Addresses of the pointers in a variable; what a union shares is taken once."""
+        waiting, seen = [(reference, address)], set()
+        while waiting:
+            inner, at = waiting.pop()
+            if inner["kind"] == "pointer" and at not in seen:
+                seen.add(at)
+                yield at
+            elif inner["kind"] == "array" and inner["subtype"]["kind"] != "base":
+                step = self.types.size(inner["subtype"])
+                waiting += [(inner["subtype"], at + index * step) for index in range(inner["count"])]
+            elif inner["kind"] in ("struct", "union"):
+                fields = self.types.types.user_types.get(inner["name"], {}).get("fields", {})
+                waiting += [(one["type"], at + one["offset"]) for one in fields.values()]
 
     def cast(self, type_name: str | TypeReference, va: int) -> Object:
         """What is at `va`, as a type."""

@@ -9,5 +9,6 @@ if __name__ != "volatility3_freebsd_kvm.automagic":
 # Import the modules of this package below.
 from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
 from volatility3_freebsd_kvm.automagic.stackers import FreeBSDDumpStacker, FreeBSDKernelStacker
+from volatility3_freebsd_kvm.automagic.symbol_finder import FreeBSDSymbolFinder
 
-__all__ = ["FreeBSDDumpStacker", "FreeBSDKernel", "FreeBSDKernelStacker"]
+__all__ = ["FreeBSDDumpStacker", "FreeBSDKernel", "FreeBSDKernelStacker", "FreeBSDSymbolFinder"]

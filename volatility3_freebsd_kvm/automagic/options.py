@@ -7,7 +7,8 @@ from pathlib import Path
 from volatility3.framework import constants, interfaces
 from volatility3.framework.configuration import requirements
 
-OPTION = "freebsd_kernel"
+OPTION, FORCE = "freebsd_kernel", "freebsd_force"
+_path_join = interfaces.configuration.path_join
 
 
 class FreeBSDKernel(interfaces.automagic.AutomagicInterface):
@@ -31,16 +32,26 @@ class FreeBSDKernel(interfaces.automagic.AutomagicInterface):
         return [
             requirements.StringRequirement(
                 name=OPTION,
-                description="FreeBSD kernel file that belongs to the image (full dumps of some machines need it)",
+                description="FreeBSD kernel that belongs to the image: its file, its directory or kernel.txz",
                 optional=True,
-            )
+            ),
+            requirements.BooleanRequirement(
+                name=FORCE,
+                description="Use the kernel that --freebsd-kernel names although it does not fit the image",
+                optional=True,
+                default=False,
+            ),
         ]
 
     @classmethod
     def location(cls, context: interfaces.context.ContextInterface) -> str | None:
         """The URL of what the user gave, if any; a path or a URL may be given."""
-        path = interfaces.configuration.path_join("automagic", cls.__name__, OPTION)
-        value = str(context.config.get(path, None) or "")
+        value = str(context.config.get(_path_join("automagic", cls.__name__, OPTION), None) or "")
         if not value or "://" in value or value.startswith("file:"):
             return value or None
         return Path(value).resolve().as_uri()
+
+    @classmethod
+    def force(cls, context: interfaces.context.ContextInterface) -> bool:
+        """Whether a kernel is to be used that does not fit."""
+        return bool(context.config.get(_path_join("automagic", cls.__name__, FORCE), False))

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 
 from volatility3.framework import constants, interfaces
-from volatility3.framework.layers import resources
 
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
@@ -17,6 +16,7 @@ from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
 from volatility3_freebsd_kvm.layers.reader import name_of
 from volatility3_freebsd_kvm.layers.stack import open_dump
+from volatility3_freebsd_kvm.symbols import loading
 
 vollog = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
             if dump.core and not dump.core.has_virtual:
                 dump = kvm.open(dump.reader, symbols=cls._symbols(context, dump.architecture))
             kernel_class = kernel_layer_class(dump)
-        except kvm.KVMError as error:
+        except (kvm.KVMError, OSError) as error:
             vollog.warning("No kernel address space for %s: %s%s", dump.reader.name, error, _advice(context, dump))
             return None
         for warning in dump.page_map.warnings:
@@ -144,21 +144,17 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
         """The symbols that lead to the page tables, from the kernel that the user named.
 
         Raises:
-            kvm.FormatError: that file is no kernel.
+            kvm.FormatError, OSError: that file is no kernel, or cannot be read.
         """
         location = FreeBSDKernel.location(context)
         if location is None:
             return {}
         # Here, not at import: it brings the ELF library, and every start of `vol` would pay for it.
-        from volatility3_freebsd_kvm.image.kernel import KernelFile
+        from volatility3_freebsd_kvm.image import locate
 
-        try:
-            with resources.ResourceAccessor().open(location) as stream:
-                kernel = KernelFile(stream, location)
-                if kernel.architecture != architecture:
-                    msg = f"the kernel {location} is one for {kernel.architecture}, the dump is of {architecture}"
-                    raise kvm.FormatError(msg)
-                return kernel.symbol_values(FULL_SYMBOLS.get(architecture, ()))
-        except OSError as error:
-            msg = f"the kernel {location} cannot be read ({error.strerror or error})"
-            raise kvm.FormatError(msg) from None
+        path = loading.local_path(location)
+        if path.name.endswith(loading.SYMBOL_FILES):
+            return loading.symbols_in(path, FULL_SYMBOLS.get(architecture, ()))
+        source = next(locate.candidates(path, architecture, loading.unpacked_directory()))
+        with locate.opened(source) as (kernel, _):
+            return kernel.symbol_values(FULL_SYMBOLS.get(architecture, ()))

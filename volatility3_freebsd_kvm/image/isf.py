@@ -9,7 +9,7 @@ import json
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..exceptions import FormatError
 from .types import Types
@@ -46,14 +46,21 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: it is none.
     """
-    data = path.read_bytes()
+    with path.open("rb") as stream:
+        return parse(stream, str(path))
+
+
+def parse(stream: IO[bytes], name: str) -> dict[str, Any]:
+    """Read a symbol file that is open, compressed with xz or not; raises as `load` does."""
+    data = stream.read()
     try:
         content = json.loads(lzma.decompress(data) if data.startswith(b"\xfd7zXZ") else data)
-    except (lzma.LZMAError, ValueError) as error:
-        msg = f"{path} is no symbol file ({error})"
+    except (lzma.LZMAError, ValueError, RecursionError) as error:
+        msg = f"{name} is no symbol file ({error})"
         raise FormatError(msg) from None
-    if not isinstance(content, dict) or not {"metadata", "base_types", "user_types", "enums"} <= content.keys():
-        msg = f"{path} is no symbol file: it lacks the tables of one"
+    tables = ("metadata", "base_types", "user_types", "enums")
+    if not isinstance(content, dict) or not all(isinstance(content.get(one), dict) for one in tables):
+        msg = f"{name} is no symbol file: it lacks the tables of one"
         raise FormatError(msg)
     return content
 

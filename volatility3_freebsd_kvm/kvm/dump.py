@@ -126,6 +126,14 @@ class Dump(ABC):
         """Close."""
         self.close()
 
+    @property
+    def kerndisp(self) -> int:
+        """How far from where it is linked the kernel runs (``kvm_kerndisp``): of powerpc64 minidumps, else 0.
+
+        Symbols keep their linked values; reading at them adds it.
+        """
+        return 0
+
     # Addresses
 
     def kvatop(self, va: int) -> int:
@@ -250,6 +258,11 @@ class Minidump(Dump):
     def pages_beyond_end(self) -> int:
         """See `Dump.pages_beyond_end`."""
         return self.physical.pages_beyond_end
+
+    @property
+    def kerndisp(self) -> int:
+        """See `Dump.kerndisp`."""
+        return self.header.startkernel - pagemap.powerpc64.LINKED_AT if self.header.startkernel else 0
 
     @property
     def message_buffer(self) -> bytes:

@@ -7,3 +7,7 @@ if __name__ != "volatility3_freebsd_kvm.symbols":
     raise ImportError(f"{__name__} is not a plugin: import volatility3_freebsd_kvm.symbols")
 
 # Import the modules of this package below.
+from volatility3_freebsd_kvm.symbols.identifier import FreeBSDIdentifier
+from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
+
+__all__ = ["FreeBSDIdentifier", "FreeBSDKernelSymbols"]

@@ -9,7 +9,9 @@ from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
 from volatility3_freebsd_kvm import kvm
+from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
 from volatility3_freebsd_kvm.layers.stack import dump_of, kernel_layer_of, layer_stack
+from volatility3_freebsd_kvm.symbols import loading
 
 Row = tuple[str, str | interfaces.renderers.BaseAbsentValue]
 _SHOWN_RANGES = 16
@@ -65,10 +67,28 @@ class Info(interfaces.plugins.PluginInterface):
             yield from cls._elf(dump)
         yield from cls._memory(dump)
         yield from cls._translation(context, layer_name)
+        yield from cls._kernel(context, layer_name)
         yield "Layers", layers
         layer = kernel_layer_of(context, layer_name)
         for warning in dict.fromkeys(dump.warnings + (layer.space.page_map.warnings if layer else [])):
             yield "Warning", warning
+
+    @staticmethod
+    def _kernel(context: interfaces.context.ContextInterface, layer_name: str) -> Iterator[Row]:
+        """Whose names and types other plugins would use, and whether they are this kernel's."""
+        try:
+            chosen = loading.choose_table(
+                context, layer_name, kernel=FreeBSDKernel.location(context), force=FreeBSDKernel.force(context)
+            )
+        except (kvm.KVMError, OSError) as error:
+            yield "Kernel names", f"none: {error}"
+            return
+        if chosen is None:
+            return
+        yield "Kernel", chosen.banner or renderers.UnreadableValue()
+        yield "Kernel names", f"{chosen.symbols} symbols of {chosen.identity.symbols_from or chosen.url}"
+        yield "Kernel types", f"{chosen.types} structures from {chosen.identity.types_from or chosen.url}"
+        yield "Kernel fit", f"{chosen.fit}{'; used because of --freebsd-force' if chosen.forced else ''}"
 
     @staticmethod
     def _identity(dump: kvm.Dump) -> Iterator[Row]:

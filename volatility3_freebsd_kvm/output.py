@@ -1,0 +1,117 @@
+"""From the walkers' records to the framework's tables; what all plugins share."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from volatility3.framework import interfaces, renderers
+from volatility3.framework.configuration import requirements
+from volatility3.framework.renderers import format_hints
+
+from volatility3_freebsd_kvm import kvm
+from volatility3_freebsd_kvm.bsd.kernel import Kernel
+from volatility3_freebsd_kvm.bsd.records import Absent, Problem
+from volatility3_freebsd_kvm.image.table import variables_of
+from volatility3_freebsd_kvm.layers.stack import dump_of
+from volatility3_freebsd_kvm.symbols.names import content_of, names_of
+from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
+
+vollog = logging.getLogger(__name__)
+
+R = TypeVar("R")
+Columns = Sequence[tuple[str, type]]
+_ABSENT = {
+    Absent.UNREADABLE: renderers.UnreadableValue,
+    Absent.NOT_AVAILABLE: renderers.NotAvailableValue,
+    Absent.NOT_APPLICABLE: renderers.NotApplicableValue,
+}
+
+
+def kernel_requirement() -> requirements.ModuleRequirement:
+    """The requirement of a plugin that needs the kernel's names; `kernel_of` takes it up."""
+    return requirements.ModuleRequirement(name="kernel", description="FreeBSD kernel")
+
+
+def kernel_of(plugin: interfaces.plugins.PluginInterface) -> Kernel:
+    """The kernel for the walkers; the plugin has the requirement `kernel_requirement`."""
+    context = plugin.context
+    module = context.modules[str(plugin.config["kernel"])]
+    table = context.symbol_space[module.symbol_table_name]
+    layer = context.layers[module.layer_name]
+    content = content_of(table)
+    names = table.names if isinstance(table, FreeBSDKernelSymbols) else names_of(content, layer)
+    architecture, message_buffer = "", b""
+    try:
+        dump = dump_of(context, module.layer_name)
+        architecture = dump.architecture
+        message_buffer = dump.message_buffer if isinstance(dump, kvm.Minidump) else b""
+    except kvm.FormatError:
+        pass
+    return Kernel(names, architecture, variables_of(content), message_buffer)
+
+
+def grid(columns: Columns, records: Iterable[R | Problem], row: Callable[[R], Sequence[Any]]) -> renderers.TreeGrid:
+    """A table of records, with a row for each problem: its place in the first text column, its text in ``Notes``.
+
+    Args:
+        columns: names and types; one of them is ``Notes``, by custom the last.
+        records: what a walker yields.
+        row: a value for each column; `cell` tells what may be one.
+    """
+    return renderers.TreeGrid(list(columns), ((0, values) for values in rows(columns, records, row)))
+
+
+def rows(
+    columns: Columns, records: Iterable[R | Problem], row: Callable[[R], Sequence[Any]]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of `grid`. An error of this package ends them with a problem instead of a traceback."""
+    for record in _guarded(records):
+        if isinstance(record, Problem):
+            vollog.warning("%s", record)
+            yield problem_row(columns, record)
+        else:
+            yield tuple(cell(value, kind) for value, (_, kind) in zip(row(record), columns, strict=True))
+
+
+def _guarded(records: Iterable[R | Problem]) -> Iterator[R | Problem]:
+    try:
+        yield from records
+    except kvm.KVMError as error:
+        yield Problem("the walk", f"ended because {error}")
+
+
+def problem_row(columns: Columns, problem: Problem) -> tuple[Any, ...]:
+    """The row of a problem: nothing but what and where."""
+    return tuple(str(problem) if name == "Notes" else renderers.NotApplicableValue() for name, _ in columns)
+
+
+def cell(value: Any, kind: type) -> Any:
+    """A value as the framework wants it in a column of that type.
+
+    None and `Absent` become its absent values, numbers hexadecimal where the column is, lists text; control characters
+    in text, which a dump may hold, are escaped.
+    """
+    if value is None:
+        return renderers.NotAvailableValue()
+    if isinstance(value, Absent):
+        return _ABSENT[value]()
+    if isinstance(value, interfaces.renderers.BaseAbsentValue):
+        return value
+    if kind is str:
+        return clean(", ".join(map(str, value)) if isinstance(value, list | tuple | set | frozenset) else str(value))
+    if kind is datetime.datetime:
+        return value
+    return kind(value)
+
+
+def clean(text: str) -> str:
+    """Text of a dump without control characters, which could fake rows or steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
+
+
+Hex = format_hints.Hex
