@@ -20,7 +20,7 @@ ExclusiveClass: TypeAlias = (
 """A class with an ``exclusion_list``: the systems for whose plugins it does not run."""
 
 # A saved configuration names classes, and the framework looks for them in sys.modules only.
-CLASS_PACKAGES = ("layers", "symbols", "automagic")
+CLASS_PACKAGES = ("layers", "symbols", "automagic", "extensions")
 
 
 def register() -> None:

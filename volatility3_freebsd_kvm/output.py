@@ -1,23 +1,27 @@
-"""From the walkers' records to the framework's tables; what all plugins share."""
+"""From the walkers' records to the framework's tables; what all plugins share.
+
+Every start of ``vol``, also for other systems, imports all plugins and this module: what walks is imported when a
+plugin runs.
+"""
 
 from __future__ import annotations
 
 import datetime
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
 from volatility3_freebsd_kvm import kvm
-from volatility3_freebsd_kvm.bsd.kernel import Kernel
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
-from volatility3_freebsd_kvm.image.table import variables_of
 from volatility3_freebsd_kvm.layers.stack import dump_of
-from volatility3_freebsd_kvm.symbols.names import content_of, names_of
 from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.kernel import Kernel
 
 vollog = logging.getLogger(__name__)
 
@@ -37,6 +41,10 @@ def kernel_requirement() -> requirements.ModuleRequirement:
 
 def kernel_of(plugin: interfaces.plugins.PluginInterface) -> Kernel:
     """The kernel for the walkers; the plugin has the requirement `kernel_requirement`."""
+    from volatility3_freebsd_kvm.bsd.kernel import Kernel
+    from volatility3_freebsd_kvm.image.table import variables_of
+    from volatility3_freebsd_kvm.symbols.names import content_of, names_of
+
     context = plugin.context
     module = context.modules[str(plugin.config["kernel"])]
     table = context.symbol_space[module.symbol_table_name]

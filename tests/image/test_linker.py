@@ -293,6 +293,13 @@ def test_without_its_static_symbol_the_list_is_found_through_the_kernel(four: Li
     assert [file.filename for file in walk] == NAMES
 
 
+def test_the_head_may_be_known_by_another_address(four: Linker) -> None:
+    four.words(HEAD + 0x800, four.addresses[0], four.addresses[3] + four.next_at)
+    walk = linker_files(four.structs, {"linker_files": HEAD + 0x800}.get)
+    assert [(file.filename, file.notes) for file in walk] == [(name, ()) for name in NAMES]
+    assert (walk.end, walk.problem) == (End.COMPLETE, "")
+
+
 def test_without_any_symbol_there_is_no_list(four: Linker) -> None:
     with pytest.raises(SymbolError, match="the kernel's symbols have no linker_files"):
         linker_files(four.structs, {}.get)

@@ -160,7 +160,7 @@ def _create_kernel(world: World, item: LinkerFile, cls: Object) -> None:
     tables = kernel_tables(world)
     symbols = _place_loader_tables(world, tables)
     file.preloaded = 1
-    file.address = base
+    file.address = memory.displacement
     _set_debug_tables(file, tables, symbols)
     _fill_file(world, item, file.lf, cls, base, -(-memory.image.end // 4096) * 4096 - memory.machine.linked)
     set_variable(world, "linker_kernel_file", file.lf)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 from volatility3.framework import constants, exceptions
+from volatility3.framework.automagic import symbol_cache
 
 from tests import framework
-from tests.minikernel.kernels import kernel_file
+from tests.minikernel.kernels import dwarf_of, kernel_file
 from tests.minikernel.strip import strip_debug
 from tests.scenario.kernels import build_world
 from tests.scenario_dumps import FORMATS, write_symbol_file
+from tests.writers.ctf import add_ctf
 from volatility3_freebsd_kvm.image import isf
 from volatility3_freebsd_kvm.isf_tool import main as freebsd_isf
 
@@ -36,15 +39,30 @@ def some(request: pytest.FixtureRequest) -> str:
 def dump(some: str, tmp_path: Path) -> Path:
     path = tmp_path / "crash" / "vmcore.0"
     path.parent.mkdir()
-    path.write_bytes(FORMATS["minidump"](build_world(some).memory))
+    path.write_bytes(minidump_of(some))
+    return path
+
+
+@lru_cache(maxsize=1)
+def minidump_of(name: str) -> bytes:
+    return FORMATS["minidump"](build_world(name).memory)
+
+
+@pytest.fixture(scope="module")
+def known_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The framework's list of symbol files with those that are shipped: reading them takes seconds."""
+    framework.plugin_classes()
+    path = tmp_path_factory.mktemp("known") / constants.IDENTIFIERS_FILENAME
+    symbol_cache.SqliteCache(str(path)).update()
     return path
 
 
 @pytest.fixture(autouse=True)
-def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing is known from another test: neither tables nor the framework's list of symbol files."""
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_files: Path) -> Path:
+    """Nothing is known from another test: neither tables nor symbol files but those that are shipped."""
     cache = tmp_path / "cache"
     cache.mkdir()
+    shutil.copy(known_files, cache)
     monkeypatch.setattr(constants, "CACHE_PATH", str(cache))
     return cache
 
@@ -259,3 +277,13 @@ def test_other_peoples_plugins_get_what_kvm_nlist_would_give(some: str, dump: Pa
     assert str(first.dereference().if_xname.cast("string", max_length=16)) == "vtnet0"
     with pytest.raises(exceptions.SymbolError):
         module.get_symbol("no_such_name")
+
+
+@pytest.mark.parametrize("some", ["15-amd64", "14-powerpc64", "15-i386"], indirect=True)
+def test_a_stock_kernel_brings_its_types_as_ctf(some: str, dump: Path) -> None:
+    kernel = dump.parent / "kernel"
+    kernel.write_bytes(add_ctf(kernel_of(some), types=dwarf_of(kernel_of(some))))
+    found = facts(dump)
+    assert found["Kernel types"].endswith(f"CTF of {kernel}")
+    assert "10 exported offsets" in found["Kernel fit"]
+    assert hz(dump) == ("plain", "1000")

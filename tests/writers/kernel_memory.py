@@ -209,7 +209,9 @@ class KernelMemory:
     @property
     def displacement(self) -> int:
         """How far from where it is linked the kernel runs: powerpc64 kernels relocate themselves to the direct map."""
-        return self.machine.dmap or 0 if self.machine.arch == "powerpc64" else 0
+        if self.machine.arch != "powerpc64":
+            return 0
+        return (self.machine.dmap or 0) + self.kernphys - self.machine.ram[0] - self.machine.linked
 
     def running(self, name: str) -> int:
         """Where a symbol is at run time, which is what pointers say."""

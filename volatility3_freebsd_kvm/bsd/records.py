@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..exceptions import AddressError, SymbolError
 
@@ -20,8 +19,7 @@ class Absent(Enum):
     NOT_APPLICABLE = "it makes no sense here"
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """A walk that did not end as it should, or an object that is not what it should be.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from .kernel import KernelFile
 from .symbols import Symbol
 from .table import TableIdentity, document
 from .types import TypeReference, Types
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[float, str], None]
 _SHF_WRITE, _SHF_EXECINSTR = 1, 4
@@ -85,6 +88,8 @@ def _types(
     for file in (kernel, debug):
         if file is not None and file.has_ctf:
             ctf = from_elf(file.elf, file.name)
+            for warning in ctf.warnings:
+                _log.warning("%s", warning)
             types = ctf.types if everything else ctf.types.pruned(wanted_types())
             return KernelTypes(types, ctf.variables, f"CTF of {file.name}")
     return None

@@ -133,12 +133,23 @@ def _list_head(structs: Structs, symbols: Callable[[str], int | None]) -> int:
     structs.member("linker_file", "link.tqe_next")
     head = symbols("linker_files")
     if head:
-        return head
+        return _as_linked(structs, head)
     kernel = symbols("linker_kernel_file")
     if not kernel:
         msg = "the list of linker files cannot be found: the kernel's symbols have no linker_files"
         raise SymbolError(msg)
     return structs.value(structs.pointer(kernel), "linker_file", "link.tqe_prev")
+
+
+def _as_linked(structs: Structs, head: int) -> int:
+    """The address by which the first element knows the head: a kernel that has moved is not where its symbols say."""
+    first = structs.pointer(head)
+    try:
+        known = structs.value(first, "linker_file", "link.tqe_prev")
+        same = structs.read(known, 2 * structs.word_size) == structs.read(head, 2 * structs.word_size)
+    except AddressError:
+        return head
+    return known if same else head
 
 
 class _ListWalk:

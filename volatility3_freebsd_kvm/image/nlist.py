@@ -327,7 +327,8 @@ def _holds(file: LinkerFile, address: int) -> bool:
     if file.base <= address < file.base + file.size:
         return True
     inside = any(start <= address < start + size for _, start, size in file.sections)
-    return inside or any(start <= address < stop for start, stop, _ in file.sets.values())
+    # The module's templates are within the kernel's own set.
+    return inside or any(base <= address < base + stop - start for start, stop, base in file.sets.values())
 
 
 def _number(which: int | str | None) -> int | None:

@@ -184,7 +184,8 @@ class Sources:
         except KVMError as error:
             vollog.info("The dump alone: %s", error)
             return
-        origin = f"the dump itself (symbol table at {found.symtab_address:#x})"
+        remarks = "".join(f"; {note}" for note in found.notes)
+        origin = f"the dump itself (symbol table at {found.symtab_address:#x}{remarks})"
         identity = table.TableIdentity(
             architecture=self.dump.architecture,
             word_bits=self.dump.word_bits,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from volatility3.framework import exceptions, interfaces
 from volatility3.framework.symbols import intermed
@@ -23,6 +23,11 @@ class FreeBSDKernelSymbols(intermed.IntermediateSymbolTable):
     """
 
     provides = {"type": "interface"}
+    type_classes: ClassVar[Mapping[str, type[interfaces.objects.ObjectInterface]]] = {}
+    """Classes of the objects of some types; `extensions` enters them."""
+    head_class: ClassVar[type[interfaces.objects.ObjectInterface] | None] = None
+    head_members: ClassVar[frozenset[str]] = frozenset()
+    """The class of queue heads, and what their first members are called."""
 
     def __init__(
         self,
@@ -48,6 +53,16 @@ class FreeBSDKernelSymbols(intermed.IntermediateSymbolTable):
             class_types=class_types,
             symbol_mask=symbol_mask,
         )
+        self._set_classes()
+
+    def _set_classes(self) -> None:
+        types = self.content["user_types"]
+        for name in types:
+            cls = self.type_classes.get(name)
+            if cls is None and self.head_class and next(iter(types[name]["fields"]), "") in self.head_members:
+                cls = self.head_class
+            if cls is not None:
+                self._delegate.set_type_class(name, cls)
 
     @property
     def metadata(self) -> interfaces.symbols.MetadataInterface:
