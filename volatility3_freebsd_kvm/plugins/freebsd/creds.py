@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.credentials import Credentials, credential_records
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of
 from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.credentials import Credentials
 
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
@@ -45,6 +47,8 @@ class Creds(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a process, the youngest first."""
+        from volatility3_freebsd_kvm.bsd.credentials import credential_records
+
         return grid(COLUMNS, credential_records(kernel_of(self), *chosen_processes(self)), _row)
 
 

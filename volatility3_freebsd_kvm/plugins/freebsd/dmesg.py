@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
-from volatility3_freebsd_kvm.bsd import msgbuf
-from volatility3_freebsd_kvm.bsd.clock import NANO, Clock, clock_of
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
 from volatility3_freebsd_kvm.output import clean, grid, kernel_of, kernel_requirement
 from volatility3_freebsd_kvm.timeline import TimeLinerInterface, TimeLinerType
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd import msgbuf
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.clock import Clock
 
 
 class Dmesg(interfaces.plugins.PluginInterface, TimeLinerInterface):
@@ -42,6 +47,9 @@ class Dmesg(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a line; what is odd about the buffer comes first."""
+        from volatility3_freebsd_kvm.bsd import msgbuf
+        from volatility3_freebsd_kvm.bsd.clock import clock_of
+
         kernel = kernel_of(self)
         clock = clock_of(kernel) if self.config.get("timestamps") else None
         times: list[tuple[str, type]] = [("Uptime", str), ("Time", datetime.datetime)] if clock else []
@@ -51,6 +59,9 @@ class Dmesg(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
     def generate_timeline(self) -> Generator[tuple[str, TimeLinerType, datetime.datetime], None, None]:
         """The lines that have timestamps."""
+        from volatility3_freebsd_kvm.bsd import msgbuf
+        from volatility3_freebsd_kvm.bsd.clock import clock_of
+
         kernel = kernel_of(self)
         clock = clock_of(kernel)
         for line in msgbuf.lines(msgbuf.message_buffer(kernel)):
@@ -60,11 +71,15 @@ class Dmesg(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
 
 def _records(text: msgbuf.Text) -> Iterator[msgbuf.Line | Problem]:
+    from volatility3_freebsd_kvm.bsd import msgbuf
+
     yield from text.problems
     yield from msgbuf.lines(text)
 
 
 def _row(line: msgbuf.Line, clock: Clock | None) -> tuple[object, ...]:
+    from volatility3_freebsd_kvm.bsd.clock import NANO
+
     uptime = Absent.NOT_APPLICABLE if line.uptime is None else f"{line.uptime / NANO:.6f}"
     return (
         line.number,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.arguments import Variable, environment_records
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of
 from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.arguments import Variable
 
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
@@ -33,6 +35,8 @@ class Envars(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a variable, or one a process that says why there are none."""
+        from volatility3_freebsd_kvm.bsd.arguments import environment_records
+
         return grid(COLUMNS, environment_records(kernel_of(self), *chosen_processes(self)), _row)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
-from volatility3_freebsd_kvm.bsd import jail
-from volatility3_freebsd_kvm.bsd.kernel import Kernel
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
 from volatility3_freebsd_kvm.output import Hex, kernel_of, kernel_requirement, rows
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd import jail
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.kernel import Kernel
 
 _COLUMNS: list[tuple[str, type]] = [
     ("JID", int),
@@ -65,6 +69,8 @@ class Jails(interfaces.plugins.PluginInterface):
 
 def _tree(kernel: Kernel, wanted: set[str]) -> Iterator[tuple[int, Any]]:
     """``(level, row)``; those of a choice are all on one level."""
+    from volatility3_freebsd_kvm.bsd import jail
+
     level = 0
 
     def records() -> Iterator[jail.Jail | Problem]:

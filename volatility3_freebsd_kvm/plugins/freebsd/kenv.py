@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd import kenv
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd import kenv
 
 
 class Kenv(interfaces.plugins.PluginInterface):
@@ -21,6 +25,8 @@ class Kenv(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a variable; Source tells where it is: kenvp is what is in force."""
+        from volatility3_freebsd_kvm.bsd import kenv
+
         columns = [("Name", str), ("Value", str), ("Source", str), ("Offset", Hex), ("Notes", str)]
         return grid(columns, kenv.variables(kernel_of(self)), _row)
 

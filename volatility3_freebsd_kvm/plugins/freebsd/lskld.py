@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
-from volatility3_freebsd_kvm.bsd import linker
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd import linker
 
 
 class Lskld(interfaces.plugins.PluginInterface):
@@ -27,6 +31,8 @@ class Lskld(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a file, in the order of the linker's list."""
+        from volatility3_freebsd_kvm.bsd import linker
+
         with_sections = bool(self.config.get("sections"))
         columns = [
             ("Id", int),

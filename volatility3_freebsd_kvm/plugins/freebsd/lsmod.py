@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd import linker
 from volatility3_freebsd_kvm.bsd.records import Absent
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd import linker
 
 
 class Lsmod(interfaces.plugins.PluginInterface):
@@ -22,6 +26,8 @@ class Lsmod(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a module, in the order of registration."""
+        from volatility3_freebsd_kvm.bsd import linker
+
         columns = [
             ("Id", int),
             ("Refs", int),

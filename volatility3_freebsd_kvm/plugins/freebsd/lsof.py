@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.file_times import FileTimes, file_times
-from volatility3_freebsd_kvm.bsd.open_files import OpenFile, open_files
 from volatility3_freebsd_kvm.output import Hex, clean, grid, kernel_of
 from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
 from volatility3_freebsd_kvm.timeline import TimeLinerInterface, TimeLinerType
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.file_times import FileTimes
+    from volatility3_freebsd_kvm.bsd.open_files import OpenFile
 
 
 class Lsof(interfaces.plugins.PluginInterface, TimeLinerInterface):
@@ -27,6 +30,8 @@ class Lsof(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a descriptor, as fstat(1) and procstat -f have them; other ends are named as PID/FD."""
+        from volatility3_freebsd_kvm.bsd.open_files import open_files
+
         columns = [
             ("PID", int),
             ("Command", str),
@@ -54,6 +59,9 @@ class Lsof(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
     def generate_timeline(self) -> Generator[tuple[str, TimeLinerType, datetime.datetime], None, None]:
         """When each open file was read, written, changed and made, as far as its file system has that in memory."""
+        from volatility3_freebsd_kvm.bsd.file_times import file_times
+        from volatility3_freebsd_kvm.bsd.open_files import OpenFile, open_files
+
         kernel = kernel_of(self)
         told: set[object] = set()
         for record in open_files(kernel, *chosen_processes(self)):

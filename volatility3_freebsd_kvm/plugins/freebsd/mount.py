@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.mount import Mount as Record
-from volatility3_freebsd_kvm.bsd.mount import mounts
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.mount import Mount as Record
 
 
 class Mount(interfaces.plugins.PluginInterface):
@@ -22,6 +25,8 @@ class Mount(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a mount, in the kernel's order, which is that of mounting."""
+        from volatility3_freebsd_kvm.bsd.mount import mounts
+
         columns = [
             ("Mounted from", str),
             ("Mounted on", str),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
-from volatility3_freebsd_kvm.bsd.connection import Connection
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
-from volatility3_freebsd_kvm.bsd.sockets import Selection
-from volatility3_freebsd_kvm.bsd.tcp import TIMERS, Tcp
 from volatility3_freebsd_kvm.output import Columns, Hex, grid, kernel_of, kernel_requirement
 from volatility3_freebsd_kvm.timeline import TimeLinerInterface, TimeLinerType
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.connection import Connection
+    from volatility3_freebsd_kvm.bsd.tcp import Tcp
 
 _NONE = Absent.NOT_APPLICABLE
 _COLUMNS: Columns = [
@@ -129,6 +131,8 @@ class Netstat(interfaces.plugins.PluginInterface, TimeLinerInterface):
                     yield f"Connection {ends} {what}", kind, when
 
     def _connections(self) -> Iterator[Connection | Problem]:
+        from volatility3_freebsd_kvm.bsd.sockets import Selection
+
         selection = Selection(
             str(self.config.get("vnet") or ""),
             str(self.config.get("jail") or ""),
@@ -138,6 +142,8 @@ class Netstat(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
 
 def _row(found: Connection, details: bool) -> tuple[object, ...]:
+    from volatility3_freebsd_kvm.bsd.tcp import TIMERS
+
     socket, tcp = found.socket, found.tcp
     receive, send = (socket.receive, socket.send) if socket else (None, None)
     values = (

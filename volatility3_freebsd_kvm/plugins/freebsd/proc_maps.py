@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.vm import MapEntry, process_maps
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of
 from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.vm import MapEntry
 
 
 class Maps(interfaces.plugins.PluginInterface):
@@ -22,6 +26,8 @@ class Maps(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row an entry of a map; pages are counted by what is resident in the VM objects."""
+        from volatility3_freebsd_kvm.bsd.vm import process_maps
+
         columns = [
             ("PID", int),
             ("Command", str),

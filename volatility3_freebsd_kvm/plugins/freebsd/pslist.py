@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.process import Process, process_records
 from volatility3_freebsd_kvm.output import Hex, clean, grid, kernel_of
 from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
 from volatility3_freebsd_kvm.timeline import TimeLinerInterface, TimeLinerType
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.process import Process
 
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
@@ -47,10 +49,14 @@ class PsList(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a process, the youngest first, zombies last."""
+        from volatility3_freebsd_kvm.bsd.process import process_records
+
         return grid(COLUMNS, process_records(kernel_of(self), *chosen_processes(self)), row)
 
     def generate_timeline(self) -> Generator[tuple[str, TimeLinerType, datetime.datetime], None, None]:
         """When each process was forked."""
+        from volatility3_freebsd_kvm.bsd.process import Process, process_records
+
         for record in process_records(kernel_of(self), *chosen_processes(self)):
             if isinstance(record, Process) and isinstance(record.start, datetime.datetime):
                 command = clean(str(record.command))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.process_tree import Node, process_tree
 from volatility3_freebsd_kvm.bsd.records import Problem
 from volatility3_freebsd_kvm.output import Hex, kernel_of, rows
 from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.process_tree import Node
 
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
@@ -43,11 +45,15 @@ class PsTree(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a process, behind its parent's."""
+        from volatility3_freebsd_kvm.bsd.process_tree import process_tree
+
         return renderers.TreeGrid(COLUMNS, _levels(process_tree(kernel_of(self), *chosen_processes(self))))
 
 
 def _levels(nodes: Iterable[Node | Problem]) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Rows with their levels."""
+    from volatility3_freebsd_kvm.bsd.process_tree import Node
+
     level = 0
 
     def remember() -> Iterator[Node | Problem]:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.process_views import VIEWS, SeenProcess, process_views
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
 
-COLUMNS: list[tuple[str, Any]] = [
-    ("PID", int),
-    ("Command", str),
-    ("State", str),
-    *((view.title, bool) for view in VIEWS),
-    ("Offset", Hex),
-    ("Notes", str),
-]
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.process_views import SeenProcess
 
 
 class PsXView(interfaces.plugins.PluginInterface):
@@ -32,7 +25,17 @@ class PsXView(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a process that any of them knows, and one for each pid in use that no process has."""
-        return grid(COLUMNS, process_views(kernel_of(self)), _row)
+        from volatility3_freebsd_kvm.bsd.process_views import VIEWS, process_views
+
+        columns: list[tuple[str, Any]] = [
+            ("PID", int),
+            ("Command", str),
+            ("State", str),
+            *((view.title, bool) for view in VIEWS),
+            ("Offset", Hex),
+            ("Notes", str),
+        ]
+        return grid(columns, process_views(kernel_of(self)), _row)
 
 
 def _row(process: SeenProcess) -> tuple[object, ...]:
@@ -40,7 +43,7 @@ def _row(process: SeenProcess) -> tuple[object, ...]:
         process.pid,
         process.command,
         process.state,
-        *(process.seen[view.key] for view in VIEWS),
+        *process.seen.values(),
         process.offset,
         process.notes,
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
 from volatility3_freebsd_kvm.bsd.records import Absent
-from volatility3_freebsd_kvm.bsd.sockets import Row, Selection
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.sockets import Row
 
 _NONE = Absent.NOT_APPLICABLE
 
@@ -49,6 +53,8 @@ class Sockstat(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row for each descriptor of a socket; one for a socket or connection that nobody has."""
+        from volatility3_freebsd_kvm.bsd.sockets import Selection
+
         columns = [
             ("User", int),
             ("Command", str),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
-from volatility3_freebsd_kvm.bsd import sysctl
-from volatility3_freebsd_kvm.bsd.kernel import Kernel
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd import sysctl
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.kernel import Kernel
 
 
 class Sysctl(interfaces.plugins.PluginInterface):
@@ -57,6 +62,8 @@ class Sysctl(interfaces.plugins.PluginInterface):
 
 
 def _records(kernel: Kernel, names: list[str], vnet: str | None) -> Iterator[sysctl.Sysctl | Problem]:
+    from volatility3_freebsd_kvm.bsd import sysctl
+
     found = set()
     sound = True
     for record in sysctl.sysctls(kernel, names, vnet):

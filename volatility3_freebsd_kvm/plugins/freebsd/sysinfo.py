@@ -7,8 +7,6 @@ from collections.abc import Generator
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd import system
-from volatility3_freebsd_kvm.bsd.clock import clock_of
 from volatility3_freebsd_kvm.output import grid, kernel_of, kernel_requirement
 from volatility3_freebsd_kvm.timeline import TimeLinerInterface, TimeLinerType
 
@@ -26,11 +24,15 @@ class SysInfo(interfaces.plugins.PluginInterface, TimeLinerInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a fact; those that this kernel does not tell are absent."""
+        from volatility3_freebsd_kvm.bsd import system
+
         columns = [("Fact", str), ("Value", str), ("Notes", str)]
         return grid(columns, system.facts(kernel_of(self)), lambda fact: (fact.name, fact.value, "; ".join(fact.notes)))
 
     def generate_timeline(self) -> Generator[tuple[str, TimeLinerType, datetime.datetime], None, None]:
         """The boot and the dump."""
+        from volatility3_freebsd_kvm.bsd.clock import clock_of
+
         clock = clock_of(kernel_of(self))
         for what, time in (("booted", clock.boot_time), ("was dumped", clock.capture_time)):
             if isinstance(time, datetime.datetime):

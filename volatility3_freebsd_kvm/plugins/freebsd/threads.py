@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.thread import Thread, thread_records
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of
 from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.thread import Thread
 
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
@@ -43,6 +45,8 @@ class Threads(interfaces.plugins.PluginInterface):
 
     def run(self) -> renderers.TreeGrid:
         """One row a thread, process by process."""
+        from volatility3_freebsd_kvm.bsd.thread import thread_records
+
         return grid(COLUMNS, thread_records(kernel_of(self), *chosen_processes(self)), _row)
 
 
