@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             content = _convert(options.kernel, Path(cache), progress, everything=options.all)
         identity = table.identity_of(content)
         target = options.output or Path(_name(identity))
-        target.write_bytes(isf.dump(content))
+        # The framework goes by the name, not by what is in the file.
+        target.write_bytes(isf.text(content) if target.suffix == ".json" else isf.dump(content))
     except (KVMError, OSError) as error:
         _say(f"freebsd-isf: {error}", progress)
         return 1
@@ -45,7 +46,11 @@ def _parser() -> argparse.ArgumentParser:
         "kernel", type=Path, help="the kernel's file or kernel.debug, a directory such as /boot/kernel, or kernel.txz"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: named by kernel, .json.xz)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write, to a name that ends in .json.xz or .json (default: named by kernel)",
     )
     parser.add_argument("--all", action="store_true", help="keep all types, not only those that plugins use")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what is looked at and passed over")

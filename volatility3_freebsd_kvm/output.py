@@ -19,6 +19,7 @@ from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
 from volatility3_freebsd_kvm.layers.stack import dump_of
 from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
+from volatility3_freebsd_kvm.text import printable
 
 if TYPE_CHECKING:
     from volatility3_freebsd_kvm.bsd.kernel import Kernel
@@ -55,14 +56,14 @@ def kernel_of(plugin: interfaces.plugins.PluginInterface) -> Kernel:
     try:
         dump = dump_of(context, module.layer_name)
         architecture = dump.architecture
-        message_buffer = dump.message_buffer if isinstance(dump, kvm.Minidump) else b""
+        message_buffer = dump.message_buffer_pages if isinstance(dump, kvm.Minidump) else b""
     except kvm.FormatError:
         pass
     return Kernel(names, architecture, variables_of(content), message_buffer)
 
 
 def grid(columns: Columns, records: Iterable[R | Problem], row: Callable[[R], Sequence[Any]]) -> renderers.TreeGrid:
-    """A table of records, with a row for each problem: its place in the first text column, its text in ``Notes``.
+    """A table of records, with a row for each problem, which has nothing but ``Notes``.
 
     Args:
         columns: names and types; one of them is ``Notes``, by custom the last.
@@ -75,13 +76,21 @@ def grid(columns: Columns, records: Iterable[R | Problem], row: Callable[[R], Se
 def rows(
     columns: Columns, records: Iterable[R | Problem], row: Callable[[R], Sequence[Any]]
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows of `grid`. An error of this package ends them with a problem instead of a traceback."""
+    """The rows of `grid`. An error of this package ends the walk, or costs one row, and is told as a problem."""
     for record in _guarded(records):
-        if isinstance(record, Problem):
-            vollog.warning("%s", record)
-            yield problem_row(columns, record)
+        found = record if isinstance(record, Problem) else _values(record, row)
+        if isinstance(found, Problem):
+            vollog.warning("%s", clean(str(found)))
+            yield problem_row(columns, found)
         else:
-            yield tuple(cell(value, kind) for value, (_, kind) in zip(row(record), columns, strict=True))
+            yield tuple(cell(value, kind) for value, (_, kind) in zip(found, columns, strict=True))
+
+
+def _values(record: R, row: Callable[[R], Sequence[Any]]) -> Sequence[Any] | Problem:
+    try:
+        return row(record)
+    except kvm.KVMError as error:
+        return Problem("a row", f"cannot be shown because {error}")
 
 
 def _guarded(records: Iterable[R | Problem]) -> Iterator[R | Problem]:
@@ -93,7 +102,7 @@ def _guarded(records: Iterable[R | Problem]) -> Iterator[R | Problem]:
 
 def problem_row(columns: Columns, problem: Problem) -> tuple[Any, ...]:
     """The row of a problem: nothing but what and where."""
-    return tuple(str(problem) if name == "Notes" else renderers.NotApplicableValue() for name, _ in columns)
+    return tuple(clean(str(problem)) if name == "Notes" else renderers.NotApplicableValue() for name, _ in columns)
 
 
 def cell(value: Any, kind: type) -> Any:
@@ -115,11 +124,5 @@ def cell(value: Any, kind: type) -> Any:
     return kind(value)
 
 
-def clean(text: str) -> str:
-    """Text of a dump without control characters, which could fake rows or steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
-
-
+clean = printable
 Hex = format_hints.Hex

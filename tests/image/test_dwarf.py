@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from tests.minikernel import build
+from tests.minikernel import build, build_module
 from tests.minikernel.kernels import kernel_file, mini_kernel
 from tests.scenario.kernels import ARCHITECTURES
 from tests.writers.ctype import TypeTable
@@ -17,6 +17,7 @@ from tests.writers.elfcore import elf_kernel
 from tests.writers.kernel_image import KernelImage
 from tests.writers.machine import MACHINES
 from volatility3_freebsd_kvm.exceptions import FormatError
+from volatility3_freebsd_kvm.image import wanted_types
 from volatility3_freebsd_kvm.image.dwarf import DwarfTypes
 from volatility3_freebsd_kvm.image.kernel import KernelFile, symbol_values
 
@@ -91,6 +92,48 @@ def test_no_member_loses_its_type_however_deep_it_is_reached(image: tuple[Kernel
     ]
     assert plain == []
     assert not any(name.startswith(("filedesc__", "selinfo__", "knlist__")) for name in types.types.user_types)
+
+
+@pytest.mark.parametrize("release", ["14", "15"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_wanted_types_are_those_of_all_types(release: str, arch: str) -> None:
+    """With all that they embed, under the same names; types that share a wanted name come along."""
+    everything = mini_kernel(release, arch)
+    names = wanted_types()
+    with kernel_file(release, arch).open("rb") as stream:
+        reader = DwarfTypes(ELFFile(stream))
+        reader.add_wanted(names)
+    assert reader.types.pruned(names) == everything.types.types.pruned(names)
+    assert len(reader.types.user_types) < len(everything.types.types.user_types) / 2
+    assert {"elf_file", "elf_file__link_elf_obj"} <= reader.types.user_types.keys()
+    for name in ("hz", "version", "allproc", "initproc", "vnet_entry_tcbinfo", "vnet_entry_ipforwarding"):
+        assert reader.variables[name] == everything.variables[name], name
+    # struct vmem is not wanted: of a pointer to it a pointer is left, of a structure of it there is nothing.
+    assert reader.variables["kernel_arena"] == {"kind": "pointer", "subtype": {"kind": "base", "name": "void"}}
+    assert "vmem" not in reader.types.user_types
+    assert "thread_domain_data" in everything.variables
+    assert "thread_domain_data" not in reader.variables
+
+
+def test_a_module_is_read_like_the_kernel() -> None:
+    """On amd64 it is an object file with relocations, elsewhere a shared object."""
+    for arch in ("amd64", "arm64"):
+        with build_module("15", arch).open("rb") as stream:
+            reader = DwarfTypes(ELFFile(stream))
+            reader.add_all()
+        kernel = mini_kernel("15", arch).types.types
+        assert reader.types.user_types["proc"] == kernel.user_types["proc"]
+        assert reader.variables["vnet_entry_mini_connections"]["kind"] == "base"
+
+
+def test_one_unit_alone() -> None:
+    with kernel_file("15", "amd64").open("rb") as stream:
+        reader = DwarfTypes(ELFFile(stream))
+        units = dict(reader.units())
+        reader.add(units["/usr/src/sys/mini/link_elf_obj.c"])
+    assert "progtab" in reader.types.user_types["elf_file"]["fields"]
+    assert "elf_file__link_elf_obj" not in reader.types.user_types
+    assert reader.types.user_types["vnode"] == mini_kernel("15", "amd64").types.types.user_types["vnode"]
 
 
 def test_dwarf_5_says_the_same_as_dwarf_4() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import SymbolError
-from ..image.nlist import Location, Names, Resolved
+from ..image.nlist import KERNEL, Location, Names, Resolved
 from ..image.structs import Structs
 from ..image.types import TypeReference
 from ..image.vnet import Vnet
@@ -22,7 +22,7 @@ class Kernel:
         names: resolves names (`nlist`) and addresses (`lookup`).
         architecture: FreeBSD's name of it: ``amd64``, ``arm64``, ``riscv``, …
         variables: the types of the kernel's symbols, where they are known.
-        message_buffer: the raw ring from the minidump's header, empty in other dumps.
+        message_buffer: the raw ring from the minidump's header with the rest of its last page, empty in other dumps.
     """
 
     names: Names
@@ -169,7 +169,7 @@ class View:
         address = self.kernel.names.running(found)
         if type_name:
             return self.kernel.object(type_name, address)
-        reference = self.kernel.variables.get(found.symbol)
+        reference = self.kernel.variables.get(found.symbol) if found.module == KERNEL else None
         if reference is None:
             msg = f"the type of {name} is not known"
             raise SymbolError(msg)

@@ -16,12 +16,16 @@ from ..image.structs import Structs
 from .objects import Object
 
 MAX_BUCKETS = 1 << 24
+MAX_PROBLEMS = 64
+"""So many problems of one list are told."""
+_PIECE = 1 << 12
 
 
 class Queue:
     """The elements of a queue, as objects.
 
-    Iterate once; afterwards `problems` says what was irregular. Elements before the irregularity are sound.
+    Iterate once; afterwards `problems` says what was irregular. Elements before the irregularity are sound, but of the
+    last one nothing needs to be there if its link could not be read.
 
     Attributes:
         problems: one clause for each irregularity; the walk goes on behind a wrong link back, and ends at any other.
@@ -77,7 +81,7 @@ class Queue:
         except AddressError:
             return  # The next step will say so.
         if back != slot:
-            self.problems.append(f"the link back of {element:#x} leads to {back:#x}, not to {slot:#x}")
+            _tell(self.problems, f"the link back of {element:#x} leads to {back:#x}, not to {slot:#x}")
 
 
 class HashTable:
@@ -104,6 +108,8 @@ class HashTable:
             link: path of the member that links them.
             bucket_size: bytes from one head to the next, a pointer's unless told.
             limit: at most so many elements in all.
+
+        An element that is in two chains is given once, and ends the second of them.
         """
         self.structs = structs
         self.problems: list[str] = []
@@ -118,17 +124,37 @@ class HashTable:
         if not 0 <= self._buckets <= MAX_BUCKETS:
             self.problems.append(f"{self._buckets} hash chains are impossible")
             return
-        left = self._limit
-        for number in range(self._buckets):
+        seen: set[int] = set()
+        for number in self._occupied():
             head = self._table + number * self._step
-            queue = Queue(self.structs, head, self._type_name, self._link, limit=left)
+            queue = Queue(self.structs, head, self._type_name, self._link, limit=self._limit + 1)
             for element in queue:
-                left -= 1
+                if element.address_ in seen:
+                    queue.problems.append(f"leads to {element.address_:#x} of another chain")
+                    break
+                if len(seen) >= self._limit:
+                    self.problems.append(f"has more than {self._limit} elements")
+                    return
+                seen.add(element.address_)
                 yield element
             self.problems += [f"chain {number}: {problem}" for problem in queue.problems]
-            if len(self.problems) > 64:
+            if len(self.problems) > MAX_PROBLEMS:
                 self.problems.append("too many problems, the rest of the table is left out")
                 return
+
+    def _occupied(self) -> Iterator[int]:
+        """The chains that have elements or cannot be read. Most are empty: many heads are read at once."""
+        word, step = self.structs.word_size, self._step
+        together = max(1, _PIECE // step)
+        for start in range(0, self._buckets, together):
+            numbers = range(start, min(start + together, self._buckets))
+            try:
+                heads = self.structs.read(self._table + start * step, (len(numbers) - 1) * step + word)
+            except AddressError:
+                yield from numbers
+                continue
+            if any(heads):
+                yield from (one for index, one in enumerate(numbers) if any(heads[index * step : index * step + word]))
 
 
 class RedBlackTree:
@@ -185,16 +211,26 @@ class RedBlackTree:
             # The low bits may hold colours.
             return self.structs.pointer(node + at) & ~3
         except AddressError as error:
-            self.problems.append(f"a branch ends where {error}")
+            _tell(self.problems, f"a branch ends where {error}")
             return 0
 
     def _sound(self, node: int, seen: set[int]) -> bool:
         if node in seen:
-            self.problems.append(f"a branch loops back to {node:#x}")
+            problem = f"a branch loops back to {node:#x}"
         elif node % self.structs.word_size:
-            self.problems.append(f"a branch leads to the misaligned address {node:#x}")
+            problem = f"a branch leads to the misaligned address {node:#x}"
         elif len(seen) >= self._limit:
-            self.problems.append(f"has more than {self._limit} elements")
+            problem = f"has more than {self._limit} elements"
         else:
             return True
+        _tell(self.problems, problem)
         return False
+
+
+def _tell(problems: list[str], problem: str) -> None:
+    """Add a problem that is new, but not without end: each element of a list may have one."""
+    if len(problems) < MAX_PROBLEMS:
+        if problem not in problems:
+            problems.append(problem)
+    elif len(problems) == MAX_PROBLEMS:
+        problems.append("has more problems, which are not told")

@@ -38,7 +38,10 @@ class Object:
             MissingMemberError: there is no such member.
             AddressError: it cannot be read.
         """
-        found = None if name.endswith("_") else self.structs_.find(self.type_, name)
+        if name.endswith("_"):
+            # Nothing of the object is asked here: who copies it asks before it has anything.
+            raise MissingMemberError(name)
+        found = self.structs_.find(self.type_, name)
         if found is None:
             msg = f"struct {self.type_} has no member {name} in this kernel"
             raise MissingMemberError(msg)
@@ -103,6 +106,10 @@ class Pointer(int):
         """A member of the structure behind the pointer; raises as `Object` does, `NotMappedError` if it is NULL."""
         if name.startswith("__"):
             raise AttributeError(name)
+        if self.reference_["kind"] not in ("struct", "union", "class", "pointer"):
+            # Among others void, which pointers to types that are not known become.
+            msg = f"what is behind the pointer is not known to have a member {name} in this kernel"
+            raise MissingMemberError(msg)
         return getattr(self.object_(), name)
 
     def object_(self) -> Any:

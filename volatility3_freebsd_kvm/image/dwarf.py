@@ -23,6 +23,7 @@ from .dwarf_units import DebugFile, Unit
 from .types import TypeReference, Types
 
 Progress = Callable[[float, str], None]
+_MAX_SHOWN = 80
 _DAMAGE = (IndexError, KeyError, ValueError, OverflowError, StructError)
 
 
@@ -47,13 +48,14 @@ class DwarfTypes:
         Raises:
             FormatError: there is none, or it is damaged.
         """
-        if not elf.has_dwarf_info(strict=True):
+        sections = Sections(elf, name)
+        if not sections.has_dwarf():
             msg = f"{name} has no DWARF debug information; kernel.debug has"
             raise FormatError(msg)
         endian = "little" if elf.little_endian else "big"
         self._name = name
         with self._guard("its headers"):
-            self._file = DebugFile(Sections(elf, name), little_endian=elf.little_endian)
+            self._file = DebugFile(sections, little_endian=elf.little_endian)
         self.types = Types.empty(elf.elfclass // 8, endian)
         self.variables: dict[str, TypeReference] = {}
         self._definitions = Definitions(self.types)
@@ -115,7 +117,9 @@ class DwarfTypes:
             FormatError: its debug information is damaged.
         """
         with self._guard(str(unit)):
-            self._read(unit, unit.source(), alone=True)
+            source = unit.source()
+        with self._guard(_shown(source) or str(unit)):
+            self._read(unit, source, alone=True)
         self._definitions.write_all()
         self._write_variables()
 
@@ -123,12 +127,12 @@ class DwarfTypes:
         count = len(self._file.units)
         for number, (source, unit) in enumerate(self.units()):
             if progress:
-                progress(100 * number / count, f"Reading types of {source}")
-            with self._guard(source or str(unit)):
+                progress(100 * number / count, f"Reading types of {_shown(source)}")
+            with self._guard(_shown(source) or str(unit)):
                 self._read(unit, source)
 
     def _read(self, unit: Unit, source: str, *, alone: bool = False) -> None:
-        reader, origin = self._reader, Origin(PurePosixPath(source).stem)
+        reader, origin = self._reader, Origin(PurePosixPath(source).stem or f"unit_{unit.start:x}")
         reader.begin(unit, origin, alone=alone)
         contents = reader.contents(unit)
         for name, offset, look in contents.definitions:
@@ -143,3 +147,8 @@ class DwarfTypes:
     def _write_variables(self) -> None:
         for name, (number, origin) in self._variables.items():
             self.variables[name] = self._definitions.reference(number, origin)
+
+
+def _shown(source: str) -> str:
+    """A file's name for messages: its end, on one line."""
+    return "".join(character if character.isprintable() else "?" for character in source[-_MAX_SHOWN:])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..exceptions import FormatError
 
@@ -41,10 +41,10 @@ _USUAL = {
     TYPEDEF: (TYPE, NAME),
     MEMBER: (NAME, TYPE, MEMBER_LOCATION),
 }
-# What tells the entries within one definition from those of another: all but references and what counts per unit.
+# What tells the entries within one definition from those of another, besides references.
 _TELLING = frozenset(
     (
-        *(NAME, BYTE_SIZE, BIT_OFFSET, BIT_SIZE, CONST_VALUE, UPPER_BOUND, COUNT, MEMBER_LOCATION, DECL_LINE),
+        *(NAME, BYTE_SIZE, BIT_OFFSET, BIT_SIZE, CONST_VALUE, UPPER_BOUND, COUNT, MEMBER_LOCATION),
         *(DECLARATION, ENCODING, DATA_BIT_OFFSET),
     )
 )
@@ -98,7 +98,7 @@ class Layout(NamedTuple):
     version: int
     offset_size: int
     address_size: int
-    order: str
+    order: Literal["little", "big"]
 
 
 class _Attribute(NamedTuple):
@@ -136,16 +136,18 @@ class Shape:
         collected: A type or variable with a name; those of a unit's top level are collected.
         plain: `unpack` gives all that is wanted, in the usual order: name, type and place of a member, name and size of
             a structure, type and name of a typedef, type of a pointer. Nearly every entry is so.
-        gaps, tail: Where all sizes in the data are those of blocks: the bytes before each, and after the last one.
+        gaps, tail: Where nothing but LEB128 numbers, and blocks that start with one as their size, have no fixed size:
+            the bytes before each and whether it is a block, and the bytes after the last one.
         step: Bytes from one entry to the next, the code included, where the size is fixed.
         comparable: Whether `look` works.
         kind: What tells entries from others besides what `look` gives.
-        name_index: Unpacks the index of the name, which other units have other ones for, from many entries in a row.
+        name_column, type_column: Unpack nothing but the name or what DW_AT_type refers to, where all sizes are fixed.
+            They count from the last byte of the code, to do so for many entries in a row as well.
     """
 
     __slots__ = (
         *("_mask", "_masks", "_order", "_parts", "children", "collected", "comparable", "constants", "gaps", "keys"),
-        *("kind", "name", "name_index", "plain", "references", "size", "step", "tag", "tail", "unpack"),
+        *("kind", "name", "name_column", "plain", "references", "size", "step", "tag", "tail", "type_column", "unpack"),
     )
 
     def __init__(self, tag: int, children: bool, attributes: list[_Attribute], layout: Layout) -> None:
@@ -169,25 +171,30 @@ class Shape:
             and self.references.get(TYPE, LOCAL) == LOCAL
             and not (tag == MEMBER and children)
         )
-        blocks = self.size < 0 and all(part.read in (None, _read_block) for part in self._parts)
-        self.gaps = tuple(part.size for part in self._parts[:-1]) if blocks else ()
+        simple = self.size < 0 and all(part.read in _SIMPLE for part in self._parts)
+        self.gaps = tuple((part.size, part.read is _read_block) for part in self._parts[:-1]) if simple else ()
         self.tail = self._parts[-1].size
         self._prepare_look(attributes, layout)
 
     def _prepare_look(self, attributes: list[_Attribute], layout: Layout) -> None:
         self.kind = (self.tag, tuple(self.constants.items()))
-        self.comparable = self.size >= 0 and self.name != INLINE
-        self.name_index: Callable[[bytes], Iterator[tuple[Any, ...]]] | None = None
+        three_bytes = any(one.wanted == NAME and one.size not in (1, 2, 4, 8) for one in attributes)
+        self.comparable = self.size >= 0 and not three_bytes and self.references.get(TYPE, LOCAL) == LOCAL
         masks = [b"\0"]
         for one in attributes:
             compared = one.number in _TELLING and not (one.wanted == NAME and self.name == STRX)
             masks.append((b"\xff" if compared else b"\0") * (one.size or 0))
         self._mask = b"".join(masks)
         self._masks: dict[int, int] = {}
-        if self.name == STRX and self.size >= 0:
-            before = [one.wanted for one in attributes].index(NAME)
-            fixed = [(one.wanted if index == before else 0, one.size or 0) for index, one in enumerate(attributes)]
-            self.name_index = _struct([(0, 1), *fixed], layout).iter_unpack
+        self.name_column = self._column(NAME, attributes, layout)
+        self.type_column = self._column(TYPE, attributes, layout)
+
+    def _column(self, wanted: int, attributes: list[_Attribute], layout: Layout) -> Struct | None:
+        """Unpacks one attribute; counts from the code, so that it does so for many entries in a row as well."""
+        if not self.comparable or wanted not in self.keys:
+            return None
+        only = [(one.wanted if one.wanted == wanted else 0, one.size or 0) for one in attributes]
+        return _struct([(0, 1), *only], layout)
 
     def read(self, data: bytes, at: int) -> dict[int, Any]:
         """The wanted attributes of the entry whose attributes start at ``at``."""
@@ -211,9 +218,10 @@ class Shape:
         if self.size >= 0:
             return at + self.size
         if self.gaps:
-            for gap in self.gaps:
+            for gap, block in self.gaps:
                 size, at = read_leb(data, at + gap)
-                at += size
+                if block:
+                    at += size
             return at + self.tail
         for size, _, _, _, read in self._parts:
             at += size
@@ -240,18 +248,21 @@ class Table:
         shapes: By code.
         top_steps, inner_steps: By the first byte of an entry, for walking: how far to the next entry where that is all
             there is to know. 0 if more is to be done; negative, in `inner_steps` only, if the entry has children.
+        usual: The comparable ones by the first byte of an entry; None is another one.
     """
 
-    __slots__ = ("inner_steps", "shapes", "top_steps")
+    __slots__ = ("inner_steps", "shapes", "top_steps", "usual")
 
     def __init__(self, shapes: dict[int, Shape]) -> None:
         """Index what has been parsed."""
         self.shapes = shapes
         self.top_steps = [0] * 256
+        self.usual: list[Shape | None] = [None] * 256
         self.inner_steps = [0] * 256
         for code, shape in shapes.items():
             if code < 0x80 and shape.size >= 0:
                 step = 1 + shape.size
+                self.usual[code] = shape if shape.comparable else None
                 self.inner_steps[code] = -step if shape.children else step
                 if not shape.collected and not shape.children:
                     self.top_steps[code] = step
@@ -423,6 +434,9 @@ _READERS: dict[int, _Reader] = {
     0x03: _sized_block(2),
     0x04: _sized_block(4),
 }
+
+
+_SIMPLE = (None, read_leb, _read_signed_leb, _read_block)
 
 
 def _reader(form: int) -> _Reader:

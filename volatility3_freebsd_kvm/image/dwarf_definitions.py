@@ -15,7 +15,9 @@ from .types import VOID, TypeReference, Types
 
 Signature = tuple[Any, ...]
 VOID_NUMBER, FUNCTION_NUMBER = 0, 1
-_MAX_TYPES = 1 << 20
+# The largest kernels have less than a tenth of these.
+_MAX_TYPES = 1 << 18
+_MAX_NUMBERS = 1 << 21
 _FUNCTION: TypeReference = {"kind": "function"}
 
 
@@ -77,6 +79,9 @@ class Definitions:
         if found is None:
             found = self._numbers[key] = len(self.keys)
             self.keys.append(key)
+            if found > _MAX_NUMBERS:
+                msg = f"there are more than {_MAX_NUMBERS} pointers, arrays and the like"
+                raise FormatError(msg)
         return found
 
     def size(self, number: int) -> int:

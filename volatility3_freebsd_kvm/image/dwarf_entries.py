@@ -12,15 +12,18 @@ from ..exceptions import FormatError
 from . import dwarf_abbrev as abbrev
 from .dwarf_abbrev import COMPOUNDS, LOCAL, NAMELESS, QUALIFIERS, TYPE, Shape
 from .dwarf_definitions import FUNCTION_NUMBER, VOID_NUMBER, Definitions, Origin
+from .dwarf_strings import MAX_NAME
 from .dwarf_units import DebugFile, Unit
 
 _MAX_DEPTH = 64
 _MAX_MEMBERS = 1 << 16
-_MAX_NAME = 1 << 10
+_MAX_UNNAMED = 64
+_MAX_VARIABLES = 1 << 20
 # DW_ATE_*: 1 address, 2 boolean, 4 float, 5 signed, 6 signed char, 7 unsigned, 8 unsigned char, 0x10 UTF
 _SIGNED = (5, 6, 0xD)
 _BASE_KIND = {2: "bool", 3: "float", 4: "float", 6: "char", 8: "char"}
 _NO_ELEMENTS = (-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+_CONSTANT_OPERATIONS = (b"\x23", b"\x10")
 _CHAINS = frozenset((abbrev.POINTER, abbrev.ARRAY, *QUALIFIERS))
 
 
@@ -28,7 +31,7 @@ class Contents(NamedTuple):
     """What the top level of a unit has.
 
     Attributes:
-        definitions: Name, offset and `Entry.look` of structures and enums with a name, be it from a typedef.
+        definitions: Name, offset and look of structures and enums with a name, be it from a typedef.
         typedefs: Offsets of those that may lead to a type without a name in some other way.
         variables: Layout and place of the attributes.
     """
@@ -153,6 +156,9 @@ class EntryReader:
             if name and not (declared and name in self._defined):
                 if not declared:
                     self._defined.add(name)
+                    if len(self._defined) > _MAX_VARIABLES:
+                        msg = f"there are more than {_MAX_VARIABLES} variables"
+                        raise FormatError(msg)
                 yield name, self.target(owner, shape, values, f"unnamed_{name}")
 
     def define(self, unit: Unit, offset: int, name: str, look: tuple[Any, ...] | None) -> None:
@@ -201,7 +207,7 @@ class EntryReader:
         """The number of the type described at ``offset``; what has no name gets ``hint``."""
         number = unit.ids.get(offset)
         if number is None:
-            if depth > _MAX_DEPTH or len(hint) > _MAX_NAME:
+            if depth > _MAX_DEPTH or len(hint) > MAX_NAME:
                 msg = f"a type is a chain of more than {_MAX_DEPTH} pointers, arrays or typedefs"
                 raise FormatError(msg)
             shape, at = unit.shape(offset)
@@ -278,15 +284,16 @@ class EntryReader:
         values = shape.read(data, at)
         size = _constant(values, abbrev.BYTE_SIZE, 4)
         if TYPE in values:
-            base = self._definitions.keys[self.target(unit, shape, values, "")]
-            signature = [size, base[1] if base[0] == "base" else "unsigned int"]
+            key = self._definitions.keys[self.target(unit, shape, values, "")]
+            base = key[1] if key[0] == "base" else "unsigned int"
         else:
-            signature = [size, self._plain_base(size)]
+            base = self._plain_base(size)
+        constants: list[Any] = []
         for child, start in unit.children(shape, at):
             if child.tag == abbrev.ENUMERATOR:
                 constant = child.read(data, start)
-                signature += (unit.name_of(child, constant), _constant(constant, abbrev.CONST_VALUE))
-        return self._definitions.define_enum(name, tuple(signature), self._origin)
+                constants += (unit.name_of(child, constant), _constant(constant, abbrev.CONST_VALUE))
+        return self._definitions.define_enum(name, (size, base, *constants), self._origin)
 
     def _plain_base(self, size: int) -> str:
         """What an enum is that does not say it."""
@@ -304,7 +311,8 @@ class EntryReader:
         if values.get(abbrev.DECLARATION):
             return number
         if not name.startswith("unnamed_"):
-            if unit is self._unit or self._alone:
+            # Other units define what they have a name for.
+            if unit is self._unit or self._alone or unit.signature or shape.name == NAMELESS:
                 self._pending.append((unit, offset, name))
             return number
         # The number for now serves who refers to it from its own inside.
@@ -327,6 +335,7 @@ class EntryReader:
     def _add_members(self, unit: Unit, start: int, owner: str, signature: list[Any], depth: int) -> None:
         """Append name, offset and type of each member."""
         data, ids, names, shapes = unit.data, unit.ids, unit.names, unit.shapes
+        unnamed: dict[int, int] = {}
         at = start
         while code := data[at]:
             shape, at = (shapes[code], at + 1) if code < 0x80 else unit.shape(at)
@@ -340,14 +349,17 @@ class EntryReader:
                 signature += (name, place, number)
             else:
                 if shape.tag == abbrev.MEMBER:
-                    self._add_member(unit, shape, at, owner, signature, depth)
+                    self._add_member(unit, shape, at, owner, signature, unnamed, depth)
                 at = unit.after(shape, at)
         unit.spend(at - start)
         if len(signature) > 3 * _MAX_MEMBERS:
             msg = f"a type has more than {_MAX_MEMBERS} members"
             raise FormatError(msg)
 
-    def _add_member(self, unit: Unit, shape: Shape, at: int, owner: str, signature: list[Any], depth: int) -> None:
+    def _add_member(
+        self, unit: Unit, shape: Shape, at: int, owner: str, signature: list[Any], unnamed: dict[int, int], depth: int
+    ) -> None:
+        """One with unusual attributes. ``unnamed`` counts those without names by offset."""
         values = shape.read(unit.data, at)
         text = name = unit.name_of(shape, values)
         offset = _constant(values, abbrev.MEMBER_LOCATION)
@@ -355,7 +367,11 @@ class EntryReader:
         if not text:
             if bits:
                 return  # padding
-            name = _free_member(f"unnamed_field_{offset:x}", signature)
+            nth = unnamed[offset] = unnamed.get(offset, -1) + 1
+            if nth >= _MAX_UNNAMED:
+                msg = f"a type has more than {_MAX_UNNAMED} members without names at one place"
+                raise FormatError(msg)
+            name = f"unnamed_field_{offset:x}" + "_" * nth
         number = self.target(unit, shape, values, f"{owner}_{name}", depth)
         if bits:
             offset, number = self._bit_field(values, offset, bits, number)
@@ -378,21 +394,12 @@ class EntryReader:
         return offset, self._number(("bitfield", position, bits, number))
 
 
-def _free_member(name: str, signature: list[Any]) -> str:
-    for _ in range(_MAX_DEPTH):
-        if name not in signature[2::3]:
-            return name
-        name += "_"
-    msg = f"a type has more than {_MAX_DEPTH} members without names at one place"
-    raise FormatError(msg)
-
-
 def _constant(values: dict[int, Any], attribute: int, default: int = 0) -> int:
     """A constant; old compilers wrote member offsets as an expression, DW_OP_plus_uconst."""
     value = values.get(attribute, default)
     if isinstance(value, int):
         return value
-    return abbrev.read_leb(value, 1)[0] if value else default
+    return abbrev.read_leb(value, 1)[0] if value[:1] in _CONSTANT_OPERATIONS else default
 
 
 def _count(values: dict[int, Any]) -> int:

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import Struct
 from struct import error as StructError
 
-from elftools.common.exceptions import ELFError
+from elftools.common.exceptions import DWARFError, ELFError
+from elftools.construct.core import ConstructError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Section
 
@@ -19,6 +22,11 @@ MAX_SECTION = 1 << 30
 """No kernel has a tenth of this."""
 _SHF_COMPRESSED = 0x800
 _ELFCOMPRESS_ZLIB = 1
+_DAMAGE = (
+    *(ELFError, DWARFError, ConstructError, StructError, zlib.error),
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, OSError),
+)
+"""What impossible headers and content make the libraries raise."""
 # Relocations that store an address as it is, which is all that types depend on: {machine: {type: bytes}}.
 _ABSOLUTE = {
     "EM_X86_64": {1: 8, 10: 4, 11: 4},
@@ -40,31 +48,46 @@ class Sections:
         self._name = name
         self._order = "<" if elf.little_endian else ">"
 
+    @contextmanager
+    def _guard(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FormatError:
+            raise
+        except _DAMAGE as error:
+            msg = f"{what} of {self._name} cannot be read ({error})"
+            raise FormatError(msg) from None
+
+    def has_dwarf(self) -> bool:
+        """Whether there is any.
+
+        Raises:
+            FormatError: the section headers are damaged.
+        """
+        with self._guard("the sections"):
+            return bool(self._elf.has_dwarf_info(strict=True))
+
     def read(self, suffix: str) -> bytes:
         """The content of ``.debug_<suffix>``, also under its compressed name; empty if there is none.
 
         Raises:
             FormatError: it is cut off, or packed in a way that we cannot read.
         """
-        try:
+        with self._guard(f"the section .debug_{suffix}"):
             for name in (f".debug_{suffix}", f".zdebug_{suffix}"):
                 section = self._elf.get_section_by_name(name)
                 if section is not None and section["sh_type"] != "SHT_NOBITS":
                     data = self._unpacked(section, self._raw(section))
                     return self._relocated(name, data) if self._elf["e_type"] == "ET_REL" else data
-        except (ELFError, StructError, zlib.error) as error:
-            msg = f"the section .debug_{suffix} of {self._name} cannot be read ({error})"
-            raise FormatError(msg) from None
         return b""
 
     def _raw(self, section: Section) -> bytes:
-        size = section["sh_size"]
-        self._elf.stream.seek(section["sh_offset"])
-        data = self._elf.stream.read(size) if size <= MAX_SECTION else b""
-        if len(data) != size:
+        start, size = section["sh_offset"], section["sh_size"]
+        if size > MAX_SECTION or start + size > self._elf.stream.seek(0, 2):
             msg = f"the section {section.name} of {self._name} is cut off: {size} bytes are promised"
             raise FormatError(msg)
-        return data
+        self._elf.stream.seek(start)
+        return bytes(self._elf.stream.read(size))
 
     def _unpacked(self, section: Section, data: bytes) -> bytes:
         """Decompress the two kinds of compressed sections, ``.zdebug_*`` and SHF_COMPRESSED."""

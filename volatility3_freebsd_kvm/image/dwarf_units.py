@@ -5,77 +5,84 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from struct import Struct
 from struct import error as StructError
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..exceptions import FormatError
 from . import dwarf_abbrev as abbrev
-from .dwarf_abbrev import Abbreviations, Layout, Shape, Table
+from .dwarf_abbrev import NAMELESS, Abbreviations, Layout, Shape, Table
 from .dwarf_sections import Sections
+from .dwarf_strings import IndexedStrings, InlineStrings, Strings
 
 MAX_UNITS = 1 << 20
-MAX_NAME = 1 << 10
-"""Longest name in bytes; the kernel's own rules keep far below."""
 _REREADS = 16
+_MAX_CHAIN = 64
+_NAMELESS_END = -1
 _NO_TABLE = Table({})
 _TYPE_UNITS = (2, 6)
 _SKELETONS = (4, 5)
 
 
-class Strings(dict[Any, str]):
-    """Strings of one section by offset, decoded when first asked for.
+class _Descriptions(dict[int, int]):
+    """Types of one unit by offset: numbers that stand for their name or, for pointers, arrays and the like, what to.
 
-    The sum of what is decoded is bounded, since strings of a damaged file may all be tails of one long string.
+    In all units the same number is the same type, but for types without names.
     """
-
-    def __init__(self, section: bytes, name: str) -> None:
-        """Take the section."""
-        super().__init__()
-        self._section = section
-        self._name = name
-        self._budget = 4 * len(section)
-
-    def __missing__(self, offset: int) -> str:
-        end = self._section.find(0, offset, offset + MAX_NAME + 1) if offset < len(self._section) else -1
-        self._budget -= end - offset
-        if end < 0 or self._budget < 0:
-            msg = f"{self._name} has no proper string at offset {offset:#x}"
-            raise FormatError(msg)
-        text = self[offset] = self._section[offset:end].decode("utf-8", "replace")
-        return text
-
-
-class _InlineStrings(dict[Any, str]):
-    """Names that stand in the entries themselves."""
-
-    def __missing__(self, text: bytes) -> str:
-        if len(text) > MAX_NAME:
-            msg = f"a name in the debug information has {len(text)} bytes"
-            raise FormatError(msg)
-        return text.decode("utf-8", "replace")
-
-
-class _IndexedStrings(dict[Any, str]):
-    """Names of one unit by index in its part of .debug_str_offsets."""
 
     def __init__(self, unit: Unit) -> None:
         super().__init__()
         self._unit = unit
 
-    def __missing__(self, index: int | bytes) -> str:
+    def __missing__(self, offset: int) -> int:
         unit = self._unit
-        order = unit.layout.order
-        number = index if isinstance(index, int) else int.from_bytes(index, "little" if order == "little" else "big")
-        entry = Struct(("<" if order == "little" else ">") + ("I" if unit.layout.offset_size == 4 else "Q"))
-        at = unit.string_base() + number * entry.size
-        if at + entry.size > len(unit.file.string_offsets):
-            msg = f"the string index {number} in {unit} is beyond .debug_str_offsets"
-            raise FormatError(msg)
-        text = self[index] = unit.file.strings[entry.unpack_from(unit.file.string_offsets, at)[0]]
-        return text
+        data, usual, numbers = unit.data, unit.usual, unit.file.descriptions
+        chain: list[tuple[int, Any]] = []
+        at, number = offset, _NAMELESS_END
+        for _ in range(_MAX_CHAIN):
+            shape = usual[data[at]]
+            if shape is None:
+                number = self[at] = self._unusual(at)
+                break
+            if shape.name_column:
+                name = shape.name_column.unpack_from(data, at)
+                key = shape.tag, shape.name, unit.indexed.offsets([name])[0] if shape.name == abbrev.STRX else name[0]
+                number = self[at] = numbers.setdefault(key, len(numbers))
+                break
+            chain.append((at, shape.tag if shape.tag != abbrev.ARRAY else tuple(self._dimensions(at))))
+            if shape.type_column is None:
+                break
+            (at,) = shape.type_column.unpack_from(data, at)
+            known = self.get(at)
+            if known is not None:
+                number = known
+                break
+        for at, what in reversed(chain):
+            number = self[at] = numbers.setdefault((what, number), len(numbers))
+        return number
+
+    def _unusual(self, offset: int) -> int:
+        """An entry whose layout is not among those for which it is quick."""
+        unit = self._unit
+        shape, at = unit.shape(offset)
+        values = shape.read(unit.data, at)
+        target = values.get(abbrev.TYPE) if shape.name == NAMELESS else None
+        key = shape.tag, unit.name_of(shape, values), shape.references.get(abbrev.TYPE), target
+        # A reference counts from the unit, so that it says nothing in another one.
+        known = unit.file.descriptions
+        return known.setdefault((unit.start, unit.signature, *key) if target is not None else key, len(known))
+
+    def _dimensions(self, offset: int) -> Iterator[Any]:
+        shape, at = self._unit.shape(offset)
+        for child, start in self._unit.children(shape, at):
+            values = child.read(self._unit.data, start)
+            yield values.get(abbrev.COUNT)
+            yield values.get(abbrev.UPPER_BOUND)
 
 
 class Entry(NamedTuple):
@@ -85,8 +92,7 @@ class Entry(NamedTuple):
         offset: Where it is.
         shape: Its layout.
         at: Where its attributes start.
-        look: What its children have, at all depths, without what they refer to. It is made of what is quick to get, to
-            find out whether the same has been read before; None if nothing is.
+        look: What it has for children, at all depths, if that is quick to get. It is the same in all units.
     """
 
     offset: int
@@ -106,13 +112,15 @@ class Unit:
         signature, type_offset: Of a type unit, otherwise 0.
         data: Its bytes from its header on, between `load` and `unload`.
         shapes: Its abbreviations, likewise.
+        usual: Those that are comparable, by the first byte of an entry; None is another one.
         names: Its strings by what `Shape.name` says, likewise.
+        indexed: Those by index, likewise.
         ids: Types that have been read, for who reads them: number by offset.
     """
 
     __slots__ = (
-        *("_abbreviations", "_base", "_budget", "_section", "_table", "data", "end", "file", "first", "ids"),
-        *("layout", "names", "shapes", "signature", "start", "type_offset"),
+        *("_abbreviations", "_budget", "_descriptions", "_section", "_table", "data", "end", "file", "first", "ids"),
+        *("indexed", "layout", "names", "shapes", "signature", "start", "type_offset", "usual"),
     )
 
     def __init__(self, file: DebugFile, section: bytes, start: int, end: int) -> None:
@@ -127,6 +135,7 @@ class Unit:
         self.shapes: dict[int, Shape] = {}
         self.names: tuple[dict[Any, str], ...] = ()
         self.ids: dict[int, int] = {}
+        self.usual: list[Shape | None] = []
         self.unload()
 
     def __str__(self) -> str:
@@ -144,7 +153,10 @@ class Unit:
         if not self.data:
             self._table = self.file.abbreviations.table(self._abbreviations, self.layout)
             self.shapes = self._table.shapes
-            self.names = ({}, self.file.strings, _InlineStrings(), _IndexedStrings(self), self.file.line_strings)
+            self.usual = self._table.usual
+            self.indexed = IndexedStrings(self)
+            self.names = ({}, self.file.strings, InlineStrings(), self.indexed, self.file.line_strings)
+            self._descriptions = _Descriptions(self)
             self.data = self._section[self.start : self.end]
 
     def unload(self) -> None:
@@ -152,10 +164,12 @@ class Unit:
         self.data = b""
         self._table = _NO_TABLE
         self._budget = _REREADS * (self.end - self.start)
-        self._base = -1
         self.shapes = {}
         self.names = ()
         self.ids = {}
+        self.usual = []
+        self.indexed = IndexedStrings(self)
+        self._descriptions = _Descriptions(self)
 
     def spend(self, size: int) -> None:
         """Bound how often the same bytes are read, since references may lead anywhere.
@@ -187,22 +201,31 @@ class Unit:
         """The name of an entry, or nothing."""
         return self.names[shape.name][values[abbrev.NAME]] if shape.name else ""
 
+    def text(self, shape: Shape, at: int) -> str:
+        """The name of the entry whose attributes start at ``at``."""
+        return self.name_of(shape, shape.read(self.data, at))
+
     def source(self) -> str:
         """The name of the source file."""
         if self.first >= self.end - self.start:
             return ""
         self.load()
         shape, at = self.shape(self.first)
-        return self.name_of(shape, shape.read(self.data, at))
+        return self.text(shape, at)
 
-    def string_base(self) -> int:
-        """Where its part of .debug_str_offsets starts: DW_AT_str_offsets_base or, without, after the first header."""
-        if self._base < 0:
-            shape, at = self.shape(self.first)
-            default = 2 * self.layout.offset_size if self.layout.version >= 5 else 0
-            base = shape.read(self.data, at).get(abbrev.STR_OFFSETS_BASE, default)
-            self._base = base if isinstance(base, int) else default
-        return self._base
+    def string_place(self) -> tuple[Sequence[int], int]:
+        """.debug_str_offsets in words of this unit, and which of these is its first.
+
+        That is in DW_AT_str_offsets_base; without, it comes after the section's first header.
+        """
+        shape, at = self.shape(self.first)
+        size = self.layout.offset_size
+        default = 2 * size if self.layout.version >= 5 else 0
+        base = shape.read(self.data, at).get(abbrev.STR_OFFSETS_BASE, default)
+        if not isinstance(base, int) or base % size:
+            msg = f"{self} has its names at {base} in .debug_str_offsets"
+            raise FormatError(msg)
+        return self.file.string_words(size), base // size
 
     def collected(self) -> list[Entry]:
         """The types and variables with names on the top level.
@@ -224,11 +247,13 @@ class Unit:
             elif code:
                 start = at
                 shape, at = (shapes[code], at + 1) if code < 0x80 else self.shape(at)
-                if shape.collected:
-                    look, after = self._look(shape, at)
+                if shape.collected and shape.children:
+                    look, end_of_look = self._look(shape.end(data, at))
                     found.append(Entry(start, shape, at, look))
-                    at = after
+                    at = end_of_look if look else self.after(shape, at)
                 else:
+                    if shape.collected:
+                        found.append(Entry(start, shape, at, None))
                     at = self.after(shape, at)
             else:
                 break
@@ -259,12 +284,13 @@ class Unit:
             elif code:
                 shape, at = (shapes[code], at + 1) if code < 0x80 else self.shape(at)
                 if shape.gaps:  # the same as `Shape.end`, for speed
-                    for gap in shape.gaps:
+                    for gap, block in shape.gaps:
                         at += gap + 1
                         size = data[at - 1]
                         if size >= 0x80:
                             size, at = abbrev.read_leb(data, at - 1)
-                        at += size
+                        if block:
+                            at += size
                     at += shape.tail
                 else:
                     at = shape.end(data, at)
@@ -275,13 +301,12 @@ class Unit:
                 depth -= 1
         return at
 
-    def _look(self, shape: Shape, at: int) -> tuple[tuple[Any, ...] | None, int]:
-        """`Entry.look` of an entry and where the next one starts."""
-        data, shapes = self.data, self.shapes
-        start = at
-        at = shape.end(data, at)
+    def _look(self, at: int) -> tuple[tuple[Any, ...] | None, int]:
+        """`Entry.look` of the children that start at ``at``, and where they end."""
+        data, usual = self.data, self.usual
         found: list[Any] = []
-        depth = 1 if shape.children else 0
+        targets: list[tuple[int]] = []
+        depth = 1
         while depth:
             code = data[at]
             if not code:
@@ -289,20 +314,23 @@ class Unit:
                 depth -= 1
                 found.append(depth)
                 continue
-            child = shapes[code] if code < 0x80 else None
-            if child is None or not child.comparable:
-                return None, self.after(shape, start)
-            begin, step = at, child.step
+            shape = usual[code]
+            if shape is None:
+                return None, at
+            begin, step = at, shape.step
             at += step
-            if child.children:
+            if shape.children:
                 depth += 1
             else:
                 while data[at] == code:
                     at += step
-            found += (child.kind, child.look(data[begin:at]))
-            if child.name_index:
-                names = self.names[abbrev.STRX]
-                found += [names[index] for (index,) in child.name_index(data[begin:at])]
+            entries = data[begin:at]
+            found += (shape.kind, shape.look(entries))
+            if shape.name == abbrev.STRX and shape.name_column:
+                found += self.indexed.offsets(shape.name_column.iter_unpack(entries))
+            if shape.type_column:
+                targets += shape.type_column.iter_unpack(entries)
+        found += map(self._descriptions.__getitem__, chain.from_iterable(targets))
         return tuple(found), at
 
     def children(self, shape: Shape, at: int) -> Iterator[tuple[Shape, int]]:
@@ -322,7 +350,7 @@ class DebugFile:
     """All units of a file and what they share.
 
     Attributes:
-        units: In the order of the file, those of .debug_types last.
+        units: In the order of the file, type units last.
     """
 
     def __init__(self, sections: Sections, *, little_endian: bool) -> None:
@@ -331,16 +359,30 @@ class DebugFile:
         Raises:
             FormatError: a section or header is damaged.
         """
-        self._order = "little" if little_endian else "big"
+        self._order: Literal["little", "big"] = "little" if little_endian else "big"
         self.abbreviations = Abbreviations(sections.read("abbrev"))
         self.strings = Strings(sections.read("str"), ".debug_str")
         self.line_strings = Strings(sections.read("line_str"), ".debug_line_str")
-        self.string_offsets = sections.read("str_offsets")
+        self._string_offsets = sections.read("str_offsets")
+        self._string_words: dict[int, Sequence[int]] = {}
+        self.descriptions: dict[tuple[Any, ...], int] = {}
         self._signatures: dict[int, Unit] = {}
-        self._loaded: list[Unit] = []
-        self.units = list(self._headers(sections.read("info"), types=False))
-        self._starts = [unit.start for unit in self.units]
-        self.units += self._headers(sections.read("types"), types=True)
+        self._by_start = list(self._headers(sections.read("info"), types=False))
+        self._starts = [unit.start for unit in self._by_start]
+        units = [*self._by_start, *self._headers(sections.read("types"), types=True)]
+        # Type units have no names, so that they had better be reached from those that have.
+        self.units = sorted(units, key=lambda unit: unit.signature != 0)
+
+    def string_words(self, size: int) -> Sequence[int]:
+        """.debug_str_offsets in words of ``size`` bytes."""
+        words = self._string_words.get(size)
+        if words is None:
+            words = array("I" if size == 4 else "Q")
+            words.frombytes(self._string_offsets[: len(self._string_offsets) // size * size])
+            if self._order != sys.byteorder:
+                words.byteswap()
+            self._string_words[size] = words
+        return words
 
     def target(self, unit: Unit, kind: int, value: int) -> tuple[Unit, int]:
         """What a reference leads to.
@@ -353,7 +395,7 @@ class DebugFile:
         if kind == abbrev.GLOBAL:
             index = bisect_right(self._starts, value) - 1
             if index >= 0:
-                return self.units[index], value - self._starts[index]
+                return self._by_start[index], value - self._starts[index]
         elif value in self._signatures:
             found = self._signatures[value]
             return found, found.type_offset

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..exceptions import AddressError
+from ..exceptions import AddressError, FormatError
+from ..text import printable
 from .isf import types_of
 from .nlist import Names
 from .partial import PARTIAL
@@ -51,7 +52,7 @@ class Check:
     Attributes:
         what: what was compared.
         expected: what the kernel file or the types say.
-        found: what the dump's memory says; empty if it cannot be read.
+        found: what the dump's memory says; empty if it cannot be read, or says nothing.
         verdict: whether they agree.
         strong: whether agreement shows that it is the same kernel, not only a similar one.
         group: what to call it together with others of its kind, when they agree.
@@ -81,7 +82,7 @@ class Fit:
 
     def __str__(self) -> str:
         differing = [
-            f"{check.what} is {check.found}, not {check.expected}"
+            f"{check.what} is {check.found or 'empty'}, not {check.expected}"
             for check in self.checks
             if check.verdict is Verdict.DIFFERS
         ]
@@ -107,13 +108,13 @@ def check_kernel(names: Names, identity: TableIdentity) -> Iterator[Check]:
     """Whether the symbols are those of the kernel in memory."""
     banner = banner_at(names)
     if banner is not None:
-        expected = identity.banner or BANNER_START.decode().strip()
-        agrees = banner == identity.banner if identity.banner else banner.startswith(expected)
+        expected = printable(identity.banner) or BANNER_START.decode().strip()
+        agrees = banner == expected if identity.banner else banner.startswith(expected)
         yield Check("the banner", expected, banner, _verdict(agrees), strong=bool(identity.banner))
     if identity.osreldate is not None:
         yield from _compare_int(names, "osreldate", identity.osreldate)
     if identity.ident:
-        yield from _compare_text(names, "kern_ident", identity.ident)
+        yield from _compare_text(names, "kern_ident", printable(identity.ident))
     yield from _compare_samples(names, identity)
 
 
@@ -142,7 +143,7 @@ def banner_at(names: Names) -> str | None:
         text = names.structs.string(address, MAX_BANNER)
     except AddressError:
         return None
-    return text.partition(b"\n")[0].decode("utf-8", "replace").strip()
+    return printable(text.partition(b"\n")[0].decode("utf-8", "replace").strip())
 
 
 def _compare_int(names: Names, symbol: str, expected: int, group: str = "") -> Iterator[Check]:
@@ -162,7 +163,7 @@ def _compare_text(names: Names, symbol: str, expected: str) -> Iterator[Check]:
     if address is None:
         return
     try:
-        found = names.structs.string(address, MAX_BANNER).decode("utf-8", "replace")
+        found = printable(names.structs.string(address, MAX_BANNER).decode("utf-8", "replace"))
     except AddressError:
         yield Check(symbol, expected, "", Verdict.UNKNOWN)
         return
@@ -196,20 +197,24 @@ def fingerprint(content: Mapping[str, Any]) -> bytes | None:
 
     It serves our own files and those that other programs make of ``kernel.debug``.
     """
-    symbols = content.get("symbols", {})
-    if not all(name in symbols for name in ("version", "allproc", "dumptid")):
+    try:
+        symbols = content.get("symbols", {})
+        if not all(name in symbols for name in ("version", "allproc", "dumptid")):
+            return None
+        identity = identity_of(content)
+        structs = Structs(_nothing, types_of(content), identity.word_bits, identity.byteorder)
+        numbers = {
+            symbols[name]["address"]: structs.offset(*member)
+            for name, member in _OFFSETS.items()
+            if name in symbols and structs.has(*member)
+        }
+        if identity.osreldate is not None and "osreldate" in symbols:
+            numbers[symbols["osreldate"]["address"]] = identity.osreldate
+        words = {"banner": [symbols["version"]["address"], identity.banner], "numbers": sorted(numbers.items())}
+        return json.dumps(words, sort_keys=True).encode()
+    except (FormatError, KeyError, TypeError, AttributeError):
+        # An error would make the framework read the file again in each run.
         return None
-    identity = identity_of(content)
-    structs = Structs(_nothing, types_of(content), identity.word_bits, identity.byteorder)
-    numbers = {
-        symbols[name]["address"]: structs.offset(*member)
-        for name, member in _OFFSETS.items()
-        if name in symbols and structs.has(*member)
-    }
-    if identity.osreldate is not None and "osreldate" in symbols:
-        numbers[symbols["osreldate"]["address"]] = identity.osreldate
-    words = {"banner": [symbols["version"]["address"], identity.banner], "numbers": sorted(numbers.items())}
-    return json.dumps(words, sort_keys=True).encode()
 
 
 def matches(words: bytes, structs: Structs) -> bool:
@@ -220,7 +225,7 @@ def matches(words: bytes, structs: Structs) -> bool:
         found = structs.string(int(address), MAX_BANNER)
         expected = str(banner).encode() or BANNER_START
         return found.startswith(expected) and all(structs.uint(int(at), 4) == value for at, value in numbers)
-    except (ValueError, TypeError, KeyError, AddressError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, AddressError):
         return False
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ from ..exceptions import FormatError
 from .types import Types
 
 FORMAT = "6.2.0"
+_TABLES = ("metadata", "base_types", "user_types", "enums")
 
 
 def document(types: Types, producer: Mapping[str, str], symbols: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -36,8 +38,12 @@ def document(types: Types, producer: Mapping[str, str], symbols: Mapping[str, An
 
 def dump(content: Mapping[str, Any]) -> bytes:
     """A symbol file, compressed; the same content gives the same bytes wherever the same liblzma is."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-    return lzma.compress(text, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, preset=9)
+    return lzma.compress(text(content), format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, preset=9)
+
+
+def text(content: Mapping[str, Any]) -> bytes:
+    """A symbol file as it is before compression."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -52,17 +58,53 @@ def load(path: Path) -> dict[str, Any]:
 
 def parse(stream: IO[bytes], name: str) -> dict[str, Any]:
     """Read a symbol file that is open, compressed with xz or not; raises as `load` does."""
-    data = stream.read()
     try:
+        # Reading may decompress already.
+        data = stream.read()
         content = json.loads(lzma.decompress(data) if data.startswith(b"\xfd7zXZ") else data)
-    except (lzma.LZMAError, ValueError, RecursionError) as error:
-        msg = f"{name} is no symbol file ({error})"
+    except (lzma.LZMAError, zlib.error, OSError, EOFError, ValueError, RecursionError) as error:
+        msg = f"{name} cannot be read as a symbol file ({error})"
         raise FormatError(msg) from None
-    tables = ("metadata", "base_types", "user_types", "enums")
-    if not isinstance(content, dict) or not all(isinstance(content.get(one), dict) for one in tables):
+    if not isinstance(content, dict) or not all(isinstance(content.get(one), dict) for one in _TABLES):
         msg = f"{name} is no symbol file: it lacks the tables of one"
         raise FormatError(msg)
+    content.setdefault("symbols", {})
+    try:
+        _check(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        msg = f"{name} is a damaged symbol file ({error!r})"
+        raise FormatError(msg) from None
     return content
+
+
+def _check(content: Mapping[str, Any]) -> None:
+    """Look at all that is relied upon later; what is damaged raises one of Python's own errors."""
+    for base in content["base_types"].values():
+        int(base["size"])
+    for enum in content["enums"].values():
+        int(enum["size"])
+        sum(enum["constants"].values())
+    for definition in content["user_types"].values():
+        int(definition["size"])
+        for member in definition["fields"].values():
+            int(member["offset"])
+            _check_type(member["type"])
+    for symbol in content["symbols"].values():
+        if "type" in symbol:
+            _check_type(symbol["type"])
+
+
+def _check_type(reference: Mapping[str, Any]) -> None:
+    while (kind := reference["kind"]) in ("pointer", "array", "bitfield"):
+        if kind == "array":
+            int(reference["count"])
+        elif kind == "bitfield" and (reference["bit_position"] < 0 or reference["bit_length"] < 1):
+            msg = f"{reference['bit_length']} bits from {reference['bit_position']} on"
+            raise ValueError(msg)
+        reference = reference["type" if kind == "bitfield" else "subtype"]
+    if kind != "function":
+        # Names are looked up in dictionaries.
+        hash(reference["name"])
 
 
 def types_of(content: Mapping[str, Any]) -> Types:

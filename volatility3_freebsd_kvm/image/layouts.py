@@ -41,7 +41,7 @@ def release_of(names: Names) -> int | None:
             number = names.structs.uint(address, 4)
         except AddressError:
             number = 0
-        if 500000 <= number < 100_00000:
+        if 500000 <= number < 10_000_000:
             return number // 100_000
     found = _BANNER.match((banner_at(names) or "").encode())
     return int(found[1]) if found else None

@@ -13,7 +13,7 @@ from ..exceptions import AddressError, KVMError, SymbolError
 from .linker import LinkerFile, linker_files, module_symbols
 from .structs import Structs
 from .symbols import Symbol, SymbolTable
-from .vnet import Cpu, Vnet, find_cpus, find_vnets
+from .vnet import Cpu, Vnet, VnetList, find_cpus, find_vnets
 
 KERNEL = "kernel"
 VNET_PREFIX, DPCPU_PREFIX = "vnet_entry_", "pcpu_entry_"
@@ -99,9 +99,18 @@ class Names:
 
     # What can be chosen
 
-    @cached_property
-    def vnets(self) -> list[Vnet]:
+    @property
+    def vnets(self) -> tuple[Vnet, ...]:
         """Every virtual network stack, the host's first; none on a kernel without VIMAGE."""
+        return self._vnet_list.vnets
+
+    @property
+    def vnet_problems(self) -> tuple[str, ...]:
+        """What is irregular about the kernel's list of vnets, one clause each."""
+        return self._vnet_list.problems
+
+    @cached_property
+    def _vnet_list(self) -> VnetList:
         return find_vnets(self.structs, self.symbols.value, self.kerndisp)
 
     @cached_property

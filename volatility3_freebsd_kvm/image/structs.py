@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..exceptions import SymbolError
+from ..exceptions import AddressError, SymbolError
 from .types import TypeReference, Types
 
-_MAX_DEPTH = 16
+_COMPOUND = ("struct", "union", "class")
 _STRING_PIECE = 64
 
 
@@ -73,24 +73,25 @@ class Structs:
     def _search(self, type_name: str, path: str) -> tuple[int, TypeReference] | None:
         offset, reference = 0, {"kind": "struct", "name": type_name}
         for part in path.split("."):
-            found = self._in_structure(str(reference.get("name", "")), part)
+            found = self._in_structure(str(reference["name"]), part) if reference["kind"] in _COMPOUND else None
             if found is None:
                 return None
             offset, reference = offset + found[0], found[1]
         return offset, reference
 
     def _in_structure(self, type_name: str, name: str) -> tuple[int, TypeReference] | None:
-        waiting = [(type_name, 0, 0)]
-        while waiting:
-            current, base, depth = waiting.pop(0)
+        seen = {type_name}
+        waiting = [(type_name, 0)]
+        for current, base in waiting:
             fields = self.types.user_types.get(current, {}).get("fields", {})
             if name in fields:
                 return base + fields[name]["offset"], fields[name]["type"]
-            waiting += [
-                (str(one["type"].get("name", "")), base + one["offset"], depth + 1)
-                for one in fields.values()
-                if one.get("anonymous") and depth < _MAX_DEPTH
-            ]
+            for one in fields.values():
+                inner = str(one["type"].get("name", ""))
+                # A symbol file may claim that types contain each other.
+                if one.get("anonymous") and inner not in seen:
+                    seen.add(inner)
+                    waiting.append((inner, base + one["offset"]))
         return None
 
     def size_of(self, reference: TypeReference) -> int:
@@ -152,7 +153,7 @@ class Structs:
             length = min(limit - len(found), _STRING_PIECE - (address + len(found)) % _STRING_PIECE)
             try:
                 piece = self.read(address + len(found), length)
-            except LookupError:
+            except AddressError:
                 if found:
                     break
                 raise

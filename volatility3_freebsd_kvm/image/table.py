@@ -90,17 +90,31 @@ def identity_of(content: Mapping[str, Any]) -> TableIdentity:
     Raises:
         FormatError: it claims to, in a form that is not ours.
     """
-    packed = content.get("symbols", {}).get(IDENTITY, {}).get("constant_data")
-    if not packed:
-        return TableIdentity()
-    known = {one.name for one in fields(TableIdentity)}
     try:
-        values = json.loads(_decode(packed))
-        samples = tuple((int(address), str(data)) for address, data in values.pop("samples", ()))
-        return TableIdentity(**{key: value for key, value in values.items() if key in known}, samples=samples)
-    except (ValueError, TypeError, AttributeError) as error:
+        packed = content.get("symbols", {}).get(IDENTITY, {}).get("constant_data")
+        return _identity(json.loads(_decode(packed))) if packed else TableIdentity()
+    except FormatError:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         msg = f"a symbol file has a damaged identity ({error})"
         raise FormatError(msg) from None
+
+
+def _identity(values: dict[str, Any]) -> TableIdentity:
+    """The identity of these values; raises `ValueError` and its like if they are none."""
+    samples = tuple((int(address), bytes.fromhex(data).hex()) for address, data in values.pop("samples", ()))
+    known = {one.name for one in fields(TableIdentity)}
+    found = TableIdentity(**{key: value for key, value in values.items() if key in known}, samples=samples)
+    texts = {one.name for one in fields(found) if isinstance(one.default, str)}
+    wrong = sorted(name for name in texts if not isinstance(getattr(found, name), str))
+    if found.word_bits not in (32, 64) or found.byteorder not in ("little", "big"):
+        wrong.append("word_bits or byteorder")
+    if found.osreldate is not None and type(found.osreldate) is not int:
+        wrong.append("osreldate")
+    if wrong:
+        msg = f"an impossible value of {', '.join(wrong)}"
+        raise ValueError(msg)
+    return found
 
 
 def symbols_of(content: Mapping[str, Any]) -> SymbolTable:
@@ -109,11 +123,17 @@ def symbols_of(content: Mapping[str, Any]) -> SymbolTable:
     Raises:
         FormatError: the table is damaged.
     """
-    entries = content.get("symbols", {})
-    packed = entries.get(SYMBOL_TABLE, {}).get("constant_data")
-    if packed:
-        return SymbolTable.unpack(_decode(packed))
-    return SymbolTable(Symbol(name, int(entry["address"])) for name, entry in entries.items() if "address" in entry)
+    try:
+        entries = content.get("symbols", {})
+        packed = entries.get(SYMBOL_TABLE, {}).get("constant_data")
+        if packed:
+            return SymbolTable.unpack(_decode(packed))
+        return SymbolTable(Symbol(name, int(entry["address"])) for name, entry in entries.items() if "address" in entry)
+    except FormatError:
+        raise
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        msg = f"a symbol file has damaged symbols ({error})"
+        raise FormatError(msg) from None
 
 
 def variables_of(content: Mapping[str, Any]) -> dict[str, TypeReference]:

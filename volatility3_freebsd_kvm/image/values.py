@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ..text import printable
 from .structs import Structs
 from .types import TypeReference
 
 _SHOWN_BYTES, _SHOWN_MEMBERS, _SHOWN_TEXT = 16, 6, 256
 _SCALARS = ("base", "pointer", "enum", "bitfield")
+_CHARACTERS = ("char", "unsigned char", "signed char")
 
 
 def value_text(structs: Structs, address: int, size: int, reference: TypeReference | None) -> str:
@@ -29,8 +31,8 @@ def value_text(structs: Structs, address: int, size: int, reference: TypeReferen
     kind = reference["kind"]
     if kind in _SCALARS and not _is_float(structs, reference):
         return _scalar(structs, address, reference)
-    if kind == "array" and reference["subtype"].get("name") in ("char", "unsigned char", "signed char"):
-        return _text(structs.string(address, min(reference["count"] or size or 1, _SHOWN_TEXT)))
+    if kind == "array" and reference["subtype"].get("name") in _CHARACTERS:
+        return _characters(structs, address, reference["count"] or size or 1, reference["subtype"]["name"])
     if kind in ("struct", "union") and reference["name"] in structs.types.user_types:
         return _members(structs, address, reference["name"])
     return _bytes(structs, address, structs.size_of(reference) or size)
@@ -51,13 +53,16 @@ def _scalar(structs: Structs, address: int, reference: TypeReference) -> str:
 
 
 def _members(structs: Structs, address: int, name: str) -> str:
-    shown = []
-    for member, place in structs.types.user_types[name]["fields"].items():
-        if place["type"]["kind"] in _SCALARS and not _is_float(structs, place["type"]):
-            shown.append(f"{member} = {_scalar(structs, address + place['offset'], place['type'])}")
-        if len(shown) == _SHOWN_MEMBERS:
-            shown.append("…")
-            break
+    members = [
+        (member, place)
+        for member, place in structs.types.user_types[name]["fields"].items()
+        if place["type"]["kind"] in _SCALARS and not _is_float(structs, place["type"])
+    ]
+    shown = [
+        f"{member} = {_scalar(structs, address + place['offset'], place['type'])}"
+        for member, place in members[:_SHOWN_MEMBERS]
+    ]
+    shown += ["…"] if len(members) > _SHOWN_MEMBERS else []
     return f"{{{', '.join(shown)}}}" if shown else _bytes(structs, address, structs.size(name))
 
 
@@ -74,6 +79,14 @@ def _bytes(structs: Structs, address: int, size: int) -> str:
     return data.hex(" ") + (" …" if size > len(data) else "")
 
 
-def _text(data: bytes) -> str:
-    text = data.decode("utf-8", "replace")
-    return '"' + "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text) + '"'
+def _characters(structs: Structs, address: int, count: int, element: str) -> str:
+    """Text; numbers that are none, as in a hardware address, as bytes."""
+    if element != "char" and not _is_text(structs.read(address, min(count, _SHOWN_TEXT))):
+        return _bytes(structs, address, count)
+    data = structs.string(address, min(count, _SHOWN_TEXT))
+    return f'"{printable(data.decode("utf-8", "replace"))}"' + (" …" if len(data) == _SHOWN_TEXT < count else "")
+
+
+def _is_text(data: bytes) -> bool:
+    text = data.rstrip(b"\0")
+    return text.isascii() and text.decode("ascii").isprintable()

@@ -18,6 +18,7 @@ VNET_MAGICS = (0x3E0D8F29, 0x5E4A6F28)
 MAX_VNETS = 1 << 16
 MAX_CPUS = 4096
 MAX_JAIL_NAME = 256
+_MAX_PROBLEMS = 64
 # Without types: where vnet_magic_n, vnet_data_mem and vnet_data_base are, by word size; the last one up to 10.
 _KNOWN_LAYOUTS = {8: ((0x10, 0x20, 0x28),), 4: ((0x8, 0x18, 0x1C), (0x8, 0x14, 0x18))}
 
@@ -68,15 +69,30 @@ class Cpu:
     pcpu: int = 0
 
 
-def find_vnets(structs: Structs, value: Callable[[str], int | None], kerndisp: int = 0) -> list[Vnet]:
-    """Every vnet: the host's first, then those of ``vnet_head``; what is no vnet is told in its `Vnet.problem`.
+@dataclass(frozen=True)
+class VnetList:
+    """The vnets of a kernel.
+
+    Attributes:
+        vnets: the host's first, then those of ``vnet_head``.
+        problems: what was irregular about ``vnet_head``, one clause each.
+    """
+
+    vnets: tuple[Vnet, ...]
+    problems: tuple[str, ...]
+
+
+def find_vnets(structs: Structs, value: Callable[[str], int | None], kerndisp: int = 0) -> VnetList:
+    """Every vnet; what has not the magic number of one is left out and told.
 
     Args:
         structs: the kernel's memory; its types may be unknown.
         value: gives the value of a kernel symbol.
         kerndisp: how far from where it is linked the kernel runs.
     """
-    return list(_Vnets(structs, value, kerndisp).find())
+    finder = _Vnets(structs, value, kerndisp)
+    vnets = tuple(finder.find())
+    return VnetList(vnets, tuple(finder.problems))
 
 
 @dataclass
@@ -85,6 +101,7 @@ class _Vnets:
     value: Callable[[str], int | None]
     kerndisp: int
     jails: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
     def find(self) -> Iterator[Vnet]:
         start = self.value("__start_set_vnet")
@@ -92,19 +109,26 @@ class _Vnets:
             return
         self.jails = self._jails_by_vnet()
         host = self._host()
-        addresses = dict.fromkeys([host] if host else [])
-        head = self.value("vnet_head")
-        if head is not None:
-            following = self.structs.offset("vnet", "vnet_le.le_next") if self.structs.has("vnet", "vnet_le") else 0
-            chain = Chain(
-                lambda: self.structs.pointer(head), lambda address: self.structs.pointer(address + following),
-                limit=MAX_VNETS, alignment=self.structs.word_size,
-            )  # fmt: skip
-            addresses |= dict.fromkeys(chain)
-        for address in addresses:
+        for address in dict.fromkeys(([host] if host else []) + self._listed()):
             vnet = self._vnet(address, start + self.kerndisp)
             if vnet is not None:
                 yield vnet
+            elif len(self.problems) < _MAX_PROBLEMS:
+                self.problems.append(f"there is no vnet at {address:#x}: no magic number can be read there")
+
+    def _listed(self) -> list[int]:
+        """The elements of ``vnet_head``."""
+        head = self.value("vnet_head")
+        if head is None:
+            return []
+        following = self.structs.offset("vnet", "vnet_le") if self.structs.has("vnet", "vnet_le") else 0
+        chain = Chain(
+            lambda: self.structs.pointer(head), lambda address: self.structs.pointer(address + following),
+            limit=MAX_VNETS, alignment=self.structs.word_size,
+        )  # fmt: skip
+        found = list(chain)
+        self.problems += [chain.problem] if chain.problem else []
+        return found
 
     def _host(self) -> int:
         """``vnet0``, or the vnet of process 0's jail, as libkvm has it."""
@@ -149,7 +173,7 @@ class _Vnets:
 
     def _jails_by_vnet(self) -> dict[int, list[tuple[int, str]]]:
         found: dict[int, list[tuple[int, str]]] = {}
-        for address in self._prisons():
+        for address in dict.fromkeys(self._prisons()):
             try:
                 vnet = self.structs.value(address, "prison", "pr_vnet")
                 jid = self.structs.value(address, "prison", "pr_id")

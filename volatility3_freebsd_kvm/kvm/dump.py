@@ -269,6 +269,12 @@ class Minidump(Dump):
         """The raw message buffer: a ring without its indexes (short if the file is cut)."""
         return self.reader.buffer[self.header.msgbuf_off : self.header.msgbuf_off + self.header.msgbufsize]
 
+    @property
+    def message_buffer_pages(self) -> bytes:
+        """The same up to the end of its last page, where kernels keep the indexes (``struct msgbuf``) as a rule."""
+        size = -(-self.header.msgbufsize // self.page_size) * self.page_size
+        return self.reader.buffer[self.header.msgbuf_off : self.header.msgbuf_off + size]
+
 
 class ElfDump(Dump):
     """An ELF core: physical memory, kernel virtual memory, or both."""

@@ -13,6 +13,7 @@ from volatility3.framework.automagic import symbol_cache
 from volatility3.framework.layers import resources
 
 from volatility3_freebsd_kvm._discovery import CATEGORY
+from volatility3_freebsd_kvm.exceptions import FormatError
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
 from volatility3_freebsd_kvm.layers.stack import kernel_layer_of, layer_stack
 from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
@@ -72,8 +73,16 @@ def configure(context: interfaces.context.ContextInterface, config_path: str, ch
 
 
 def local_path(location: str) -> Path:
-    """The path of a file URL."""
-    return Path(urllib.request.url2pathname(urlparse(location).path))
+    """The path of a file URL.
+
+    Raises:
+        FormatError: it is the URL of something else.
+    """
+    parts = urlparse(location)
+    if parts.scheme != "file":
+        msg = f"{location} is no file of this machine: fetch it first"
+        raise FormatError(msg)
+    return Path(urllib.request.url2pathname(parts.path))
 
 
 def unpacked_directory() -> Path:

@@ -13,7 +13,7 @@ from volatility3.framework.layers import resources
 
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.exceptions import FormatError, KVMError, SymbolError
-from volatility3_freebsd_kvm.image import build, ddbsymtab, isf, layouts, locate, table
+from volatility3_freebsd_kvm.image import build, ddbsymtab, isf, layouts, locate, table, wanted_types
 from volatility3_freebsd_kvm.image.fit import Fit, Verdict, banner_at, check_fit, check_types, matches
 from volatility3_freebsd_kvm.image.nlist import Names
 from volatility3_freebsd_kvm.image.partial import PARTIAL, partial_types
@@ -97,7 +97,7 @@ class Sources:
         """The first table that fits; a kernel that the user named is the only one that counts.
 
         Raises:
-            KVMError: the kernel that the user named cannot be used, or none was found: what was looked for.
+            KVMError, OSError: the kernel that the user named cannot be used, or none was found: what was looked for.
         """
         if self.settings.kernel is not None:
             return self._named(self.settings.kernel)
@@ -120,15 +120,15 @@ class Sources:
         """The kernel that the user named: it is used or refused, nothing takes its place.
 
         Raises:
-            KVMError: it cannot be read or does not fit.
+            KVMError, OSError: it cannot be read or does not fit.
         """
         if path.name.endswith(loading.SYMBOL_FILES):
             return self._accept(path.as_uri(), forced=self.settings.force)
-        refused: KVMError | None = None
+        refused: KVMError | OSError | None = None
         for source in self._locator.candidates(path):
             try:
                 return self._accept(self._from_kernel(source), forced=self.settings.force)
-            except KVMError as error:
+            except (KVMError, OSError) as error:
                 vollog.info("%s: %s", source.description, error)
                 refused = refused or error
         raise refused or FormatError(f"{path} holds no kernel for {self.dump.architecture}")
@@ -156,9 +156,9 @@ class Sources:
         for warning in source.warnings:
             vollog.warning("%s", warning)
         files = dict.fromkeys(path for path in (source.kernel, source.debug) if path is not None)
-        key = self.tables.key(["kernel", *files])
-        path = self.tables.path(key)
-        if path.is_file():
+        key = self.tables.key(["kernel", "\n".join(wanted_types()), *files])
+        path = self.tables.find(key)
+        if path is not None:
             vollog.debug("%s: its table is known (%s)", source.description, path.name)
             return path.as_uri()
         with locate.opened(source) as (kernel, debug):
@@ -219,7 +219,11 @@ class Sources:
     def _nearest_layout(self, symbols: SymbolTable) -> tuple[Types, str] | None:
         release = layouts.release_of(self._names(symbols, self._no_types()))
         for layout in layouts.nearest(self.settings.layouts, self.dump.architecture, release):
-            types = isf.types_of(isf.load(layout.path))
+            try:
+                types = isf.types_of(isf.load(layout.path))
+            except KVMError as error:
+                vollog.info("Types of %s are passed over: %s", layout, error)
+                continue
             fit = Fit(tuple(check_types(self._names(symbols, types))))
             vollog.info("Types of %s: %s", layout, fit)
             if fit.verdict is Verdict.FITS:

@@ -31,12 +31,14 @@ class Cpus(interfaces.plugins.PluginInterface):
             ("Thread", Hex),
             ("TID", int),
             ("Name", str),
+            ("Notes", str),
         ]
         return grid(columns, kernel.names.cpus, lambda cpu: _row(kernel, cpu))
 
 
 def _row(kernel: Kernel, cpu: Cpu) -> tuple[object, ...]:
-    thread = attempt(lambda: kernel.object("pcpu", cpu.pcpu).pc_curthread)
+    known = cpu.pcpu != 0
+    thread = attempt(lambda: kernel.object("pcpu", cpu.pcpu).pc_curthread) if known else Absent.NOT_AVAILABLE
     return (
         cpu.cpuid,
         cpu.pcpu or Absent.NOT_AVAILABLE,
@@ -44,4 +46,5 @@ def _row(kernel: Kernel, cpu: Cpu) -> tuple[object, ...]:
         thread,
         thread if isinstance(thread, Absent) else attempt(lambda: thread.td_tid),
         thread if isinstance(thread, Absent) else attempt(lambda: str(thread.td_name)),
+        "" if known else "the kernel does not say where its struct pcpu is (cpuid_to_pcpu)",
     )

@@ -78,9 +78,9 @@ class Nlist(interfaces.plugins.PluginInterface):
         except SymbolError as error:
             yield Resolved(name, note=str(error))
             return
-        if first.kind == "vnet" and self.config.get("all-vnets"):
+        if first.kind == "vnet" and self.config.get("all-vnets") and names.vnets:
             yield from (names.nlist([name], vnet)[0] for vnet in names.vnets)
-        elif first.kind == "dpcpu" and self.config.get("all-cpus"):
+        elif first.kind == "dpcpu" and self.config.get("all-cpus") and names.cpus:
             yield from (names.nlist([name], cpu=cpu.cpuid)[0] for cpu in names.cpus)
         else:
             yield first

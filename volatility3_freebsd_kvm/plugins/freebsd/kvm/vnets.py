@@ -5,7 +5,7 @@ from __future__ import annotations
 from volatility3.framework import interfaces, renderers
 
 from volatility3_freebsd_kvm.bsd.kernel import Kernel
-from volatility3_freebsd_kvm.bsd.records import Absent, attempt
+from volatility3_freebsd_kvm.bsd.records import Absent, Problem, attempt
 from volatility3_freebsd_kvm.image.vnet import Vnet
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
 
@@ -33,7 +33,9 @@ class Vnets(interfaces.plugins.PluginInterface):
             ("Sockets", int),
             ("Notes", str),
         ]
-        return grid(columns, kernel.names.vnets, lambda vnet: _row(kernel, vnet))
+        records: list[Vnet | Problem] = [*kernel.names.vnets]
+        records += [Problem("vnet_head", text) for text in kernel.names.vnet_problems]
+        return grid(columns, records, lambda vnet: _row(kernel, vnet))
 
 
 def _row(kernel: Kernel, vnet: Vnet) -> tuple[object, ...]:
