@@ -16,6 +16,8 @@ from volatility3_freebsd_kvm.image import isf, wanted_types
 
 TOP = Path(__file__).parents[1]
 ARCHITECTURES = ("amd64", "arm64", "riscv", "i386", "arm", "powerpc64")
+UNCERTAIN = frozenset({"bpf_if", "inotify_softc", "mqfs_node", "tmpfs_dirent", "tmpfs_mount", "tmpfs_node"})
+"""Types of no header that is at hand: kernels bring their own, and where they do not, none is better than a guess."""
 FULL_RELEASE = {"14": "14.3-RELEASE", "15": "15.0-RELEASE"}
 
 
@@ -27,7 +29,8 @@ def layout_path(release: str, arch: str) -> Path:
 def layout(release: str, arch: str) -> dict[str, object]:
     """The content of one layout."""
     types, _ = dwarf_of(kernel_file(release, arch))
-    return isf.document(types.pruned(wanted_types()), provenance(release, arch))
+    wanted = [name for name in wanted_types() if name not in UNCERTAIN]
+    return isf.document(types.pruned(wanted), provenance(release, arch))
 
 
 def provenance(release: str, arch: str) -> dict[str, str]:

@@ -239,27 +239,35 @@ def integers() -> tuple[Entry, Entry]:
 def test_types_of_one_name_that_differ_in_one_member_are_kept_apart(form: Format) -> None:
     """In a name, a place, a size or only in a type, at whatever depth."""
     units = []
-    for number in range(8):
+    for number in range(9):
         signed, unsigned = integers()
         link = Entry(w.POINTER, {w.TYPE: unsigned if number == 4 else signed})
-        dimensions = [
-            Entry(w.SUBRANGE, {w.COUNT: 4 if number == 5 else 2}),
-            Entry(w.SUBRANGE, {w.COUNT: 2 if number == 5 else 4}),
+        counts = (4, 2) if number == 5 else (2, 4)
+        grid = Entry(w.ARRAY, {w.TYPE: signed}, [Entry(w.SUBRANGE, {w.COUNT: count}) for count in counts])
+        alias = Entry(w.TYPEDEF, {w.TYPE: unsigned if number == 6 else signed, w.NAME: "alias_t"})
+        inside = Entry(w.MEMBER, {w.NAME: "inside", w.TYPE: unsigned if number == 7 else signed, w.PLACE: 0})
+        nameless = Entry(w.UNION, {w.BYTE_SIZE: 4}, [inside])
+        members = [
+            ("renamed" if number == 2 else "a", signed),
+            *(("b", unsigned if number == 1 else signed), ("link", link), ("grid", grid)),
+            *(("alias", alias), ("nameless", nameless)),
         ]
-        grid = Entry(w.ARRAY, {w.TYPE: signed}, dimensions)
-        members = [("a", signed), ("b", unsigned if number == 1 else signed), ("link", link), ("grid", grid)]
-        if number == 2:
-            members[0] = ("renamed", signed)
         own = softc(number, *members, size=64 if number == 3 else 56)
-        units.append(unit(f"dev/driver{number}.c", own, signed, unsigned, link, grid))
+        units.append(unit(f"dev/driver{number}.c", own, signed, unsigned, link, grid, alias, nameless))
     data = elf(form, dwarf(form, *units))
     types = read(data).types.user_types
-    assert list(types) == ["softc", *(f"softc__driver{number}" for number in range(1, 6))]
+    names = [name for name in types if not name.startswith("unnamed_")]
+    assert names == ["softc", *(f"softc__driver{number}" for number in range(1, 8))]
     assert types["softc__driver1"]["fields"]["b"]["type"] == base("u_int")
-    assert list(types["softc__driver2"]["fields"]) == ["renamed", "b", "link", "grid"]
+    assert list(types["softc__driver2"]["fields"]) == ["renamed", "b", "link", "grid", "alias", "nameless"]
     assert types["softc__driver3"]["size"] == 64
     assert types["softc__driver4"]["fields"]["link"]["type"] == pointer(base("u_int"))
     assert types["softc__driver5"]["fields"]["grid"]["type"] == array(4, array(2, base("int")))
+    assert types["softc__driver6"]["fields"]["alias"]["type"] == base("u_int")
+    nameless = types["softc__driver7"]["fields"]["nameless"]["type"]
+    assert nameless == {"kind": "union", "name": "unnamed_softc_nameless__driver7"}
+    assert types[nameless["name"]]["fields"]["inside"]["type"] == base("u_int")
+    assert len(types) == 10
     wanted = read(data, "softc").types.user_types
     assert wanted == types
 

@@ -35,7 +35,8 @@ class DwarfTypes:
     types are the same if their members have the same names, places and types; structures and enums among these are
     known by their name.
 
-    Not read: DWARF that is in another file (split units, .dwo and .dwp; supplementary files of dwz -m), and zstd.
+    Not read: DWARF that is in another file (split units in .dwo and .dwp, supplementary files of ``dwz -m``), sections
+    compressed with zstd, type units in sections of their own (object files that are not linked), DW_FORM_indirect.
 
     Attributes:
         types: what has been collected so far.
@@ -109,6 +110,7 @@ class DwarfTypes:
             reference = self._definitions.variable(number, origin)
             if reference:
                 self.variables[name] = reference
+        self._variables.clear()
 
     def add(self, unit: Unit) -> None:
         """Collect the types and variables of one unit.
@@ -120,6 +122,7 @@ class DwarfTypes:
             source = unit.source()
         with self._guard(_shown(source) or str(unit)):
             self._read(unit, source, alone=True)
+        self._reader.release()
         self._definitions.write_all()
         self._write_variables()
 
@@ -130,6 +133,7 @@ class DwarfTypes:
                 progress(100 * number / count, f"Reading types of {_shown(source)}")
             with self._guard(_shown(source) or str(unit)):
                 self._read(unit, source)
+        self._reader.release()
 
     def _read(self, unit: Unit, source: str, *, alone: bool = False) -> None:
         reader, origin = self._reader, Origin(PurePosixPath(source).stem or f"unit_{unit.start:x}")
@@ -147,6 +151,7 @@ class DwarfTypes:
     def _write_variables(self) -> None:
         for name, (number, origin) in self._variables.items():
             self.variables[name] = self._definitions.reference(number, origin)
+        self._variables.clear()
 
 
 def _shown(source: str) -> str:

@@ -79,6 +79,12 @@ class EntryReader:
         if self._unit is not None and self._unit not in self._foreign:
             self._unit.unload()
 
+    def release(self) -> None:
+        """Forget the units that others referred to, too."""
+        for unit in self._foreign:
+            unit.unload()
+        self._foreign.clear()
+
     def contents(self, unit: Unit) -> Contents:
         """What the unit has. Its base types are entered, and the names of its types are noted."""
         found = Contents([], [], [])

@@ -34,7 +34,7 @@ class Strings(dict[Any, str]):
 
     def __missing__(self, offset: int) -> str:
         end = self._section.find(0, offset, offset + MAX_NAME + 1) if offset < len(self._section) else -1
-        self._budget -= end - offset
+        self._budget -= max(0, end - offset)
         if end < 0 or self._budget < 0:
             msg = f"{self._name} has no proper string at offset {offset:#x}"
             raise FormatError(msg)

@@ -20,10 +20,11 @@ from .dwarf_abbrev import NAMELESS, Abbreviations, Layout, Shape, Table
 from .dwarf_sections import Sections
 from .dwarf_strings import IndexedStrings, InlineStrings, Strings
 
-MAX_UNITS = 1 << 20
+_MAX_UNITS = 1 << 20
 _REREADS = 16
 _MAX_CHAIN = 64
-_NAMELESS_END = -1
+_END = -1
+_DEFINED = frozenset((*abbrev.COMPOUNDS, abbrev.ENUM))
 _NO_TABLE = Table({})
 _TYPE_UNITS = (2, 6)
 _SKELETONS = (4, 5)
@@ -32,7 +33,7 @@ _SKELETONS = (4, 5)
 class _Descriptions(dict[int, int]):
     """Types of one unit by offset: numbers that stand for their name or, for pointers, arrays and the like, what to.
 
-    In all units the same number is the same type, but for types without names.
+    The same number is the same type, in whatever unit. Types without names have numbers of their own in each.
     """
 
     def __init__(self, unit: Unit) -> None:
@@ -42,40 +43,54 @@ class _Descriptions(dict[int, int]):
     def __missing__(self, offset: int) -> int:
         unit = self._unit
         data, usual, numbers = unit.data, unit.usual, unit.file.descriptions
-        chain: list[tuple[int, Any]] = []
-        at, number = offset, _NAMELESS_END
+        passed: list[tuple[int, Any]] = []
+        at, number = offset, _END
         for _ in range(_MAX_CHAIN):
             shape = usual[data[at]]
             if shape is None:
                 number = self[at] = self._unusual(at)
                 break
-            if shape.name_column:
-                name = shape.name_column.unpack_from(data, at)
-                key = shape.tag, shape.name, unit.indexed.offsets([name])[0] if shape.name == abbrev.STRX else name[0]
-                number = self[at] = numbers.setdefault(key, len(numbers))
+            target = shape.type_column.unpack_from(data, at)[0] if shape.type_column else 0
+            if shape.tag == abbrev.TYPEDEF and target and not self._is_named_by_typedef(target):
+                passed.append((at, None))
+            elif shape.name_column:
+                number = self[at] = self._by_name(shape, shape.name_column.unpack_from(data, at))
                 break
-            chain.append((at, shape.tag if shape.tag != abbrev.ARRAY else tuple(self._dimensions(at))))
-            if shape.type_column is None:
+            elif shape.tag in _DEFINED:
+                number = self[at] = numbers.setdefault((unit.start, unit.signature, at), len(numbers))
                 break
-            (at,) = shape.type_column.unpack_from(data, at)
-            known = self.get(at)
-            if known is not None:
-                number = known
+            else:
+                passed.append((at, shape.tag if shape.tag != abbrev.ARRAY else tuple(self._dimensions(at))))
+                if not target:
+                    break
+            at = target
+            if at in self:
+                number = self[at]
                 break
-        for at, what in reversed(chain):
-            number = self[at] = numbers.setdefault((what, number), len(numbers))
+        for at, what in reversed(passed):
+            if what is not None:
+                number = numbers.setdefault((what, number), len(numbers))
+            self[at] = number
         return number
+
+    def _is_named_by_typedef(self, target: int) -> bool:
+        shape = self._unit.usual[self._unit.data[target]] or self._unit.shape(target)[0]
+        return shape.tag in _DEFINED and shape.name == NAMELESS
+
+    def _by_name(self, shape: Shape, name: tuple[int]) -> int:
+        place = self._unit.indexed.offsets([name])[0] if shape.name == abbrev.STRX else name[0]
+        known = self._unit.file.descriptions
+        return known.setdefault((shape.tag, shape.name, place), len(known))
 
     def _unusual(self, offset: int) -> int:
         """An entry whose layout is not among those for which it is quick."""
         unit = self._unit
         shape, at = unit.shape(offset)
         values = shape.read(unit.data, at)
-        target = values.get(abbrev.TYPE) if shape.name == NAMELESS else None
-        key = shape.tag, unit.name_of(shape, values), shape.references.get(abbrev.TYPE), target
-        # A reference counts from the unit, so that it says nothing in another one.
         known = unit.file.descriptions
-        return known.setdefault((unit.start, unit.signature, *key) if target is not None else key, len(known))
+        own = shape.name == NAMELESS and (abbrev.TYPE in values or shape.tag in _DEFINED)
+        key = (unit.start, unit.signature, offset) if own else (shape.tag, unit.name_of(shape, values))
+        return known.setdefault(key, len(known))
 
     def _dimensions(self, offset: int) -> Iterator[Any]:
         shape, at = self._unit.shape(offset)
@@ -201,17 +216,17 @@ class Unit:
         """The name of an entry, or nothing."""
         return self.names[shape.name][values[abbrev.NAME]] if shape.name else ""
 
-    def text(self, shape: Shape, at: int) -> str:
-        """The name of the entry whose attributes start at ``at``."""
-        return self.name_of(shape, shape.read(self.data, at))
-
     def source(self) -> str:
         """The name of the source file."""
         if self.first >= self.end - self.start:
             return ""
+        loaded = bool(self.data)
         self.load()
         shape, at = self.shape(self.first)
-        return self.text(shape, at)
+        name = self.name_of(shape, shape.read(self.data, at))
+        if not loaded:
+            self.unload()
+        return name
 
     def string_place(self) -> tuple[Sequence[int], int]:
         """.debug_str_offsets in words of this unit, and which of these is its first.
@@ -306,7 +321,7 @@ class Unit:
         data, usual = self.data, self.usual
         found: list[Any] = []
         targets: list[tuple[int]] = []
-        depth = 1
+        start, depth, nested = at, 1, False
         while depth:
             code = data[at]
             if not code:
@@ -321,6 +336,7 @@ class Unit:
             at += step
             if shape.children:
                 depth += 1
+                nested = True
             else:
                 while data[at] == code:
                     at += step
@@ -330,7 +346,11 @@ class Unit:
                 found += self.indexed.offsets(shape.name_column.iter_unpack(entries))
             if shape.type_column:
                 targets += shape.type_column.iter_unpack(entries)
-        found += map(self._descriptions.__getitem__, chain.from_iterable(targets))
+        described = self._descriptions
+        if nested:  # what is inside has just been looked at
+            found += [described[target] if not start <= target < at else _END for (target,) in targets]
+        else:
+            found += map(described.__getitem__, chain.from_iterable(targets))
         return tuple(found), at
 
     def children(self, shape: Shape, at: int) -> Iterator[tuple[Shape, int]]:
@@ -403,13 +423,17 @@ class DebugFile:
         raise FormatError(msg)
 
     def _headers(self, section: bytes, *, types: bool) -> Iterator[Unit]:
-        at = 0
+        at = count = 0
         while at < len(section):
             if section.startswith(b"\0\0\0\0", at) and not section[at:].strip(b"\0"):
                 return  # padding
             unit = self._header(section, at, types=types)
             if unit.signature:
                 self._signatures.setdefault(unit.signature, unit)
+            count += 1
+            if count > _MAX_UNITS:
+                msg = f"there are more than {_MAX_UNITS} units"
+                raise FormatError(msg)
             yield unit
             at = unit.end
 

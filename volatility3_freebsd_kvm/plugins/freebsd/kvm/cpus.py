@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.kernel import Kernel
 from volatility3_freebsd_kvm.bsd.records import Absent, attempt
-from volatility3_freebsd_kvm.image.vnet import Cpu
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.kernel import Kernel
+    from volatility3_freebsd_kvm.image.vnet import Cpu
 
 
 class Cpus(interfaces.plugins.PluginInterface):

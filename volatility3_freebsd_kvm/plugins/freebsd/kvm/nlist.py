@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
-from volatility3_freebsd_kvm.bsd.kernel import Kernel
 from volatility3_freebsd_kvm.bsd.records import Absent, attempt
 from volatility3_freebsd_kvm.exceptions import SymbolError
-from volatility3_freebsd_kvm.image.nlist import KERNEL, Resolved
-from volatility3_freebsd_kvm.image.values import value_text
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
+
+if TYPE_CHECKING:
+    from volatility3_freebsd_kvm.bsd.kernel import Kernel
+    from volatility3_freebsd_kvm.image.nlist import Resolved
 
 
 class Nlist(interfaces.plugins.PluginInterface):
@@ -69,6 +71,8 @@ class Nlist(interfaces.plugins.PluginInterface):
 
     def _resolve(self, kernel: Kernel, name: str) -> Iterator[Resolved]:
         """The name for each vnet and CPU that was chosen, or the symbol that an address is in."""
+        from volatility3_freebsd_kvm.image.nlist import Resolved
+
         names = kernel.names
         if name.startswith("0x"):
             yield _at_address(kernel, name)
@@ -87,6 +91,8 @@ class Nlist(interfaces.plugins.PluginInterface):
 
 
 def _at_address(kernel: Kernel, name: str) -> Resolved:
+    from volatility3_freebsd_kvm.image.nlist import Resolved
+
     try:
         address = int(name, 16)
     except ValueError:
@@ -115,6 +121,9 @@ def _row(kernel: Kernel, found: Resolved) -> tuple[object, ...]:
 
 
 def _value(kernel: Kernel, found: Resolved) -> object:
+    from volatility3_freebsd_kvm.image.nlist import KERNEL
+    from volatility3_freebsd_kvm.image.values import value_text
+
     address = found.address
     if address is None or found.kind in ("", "address") or found.is_function:
         return Absent.NOT_AVAILABLE if address is None else Absent.NOT_APPLICABLE
