@@ -193,8 +193,12 @@ class Sources:
             symbols_from=origin,
         )
         content = table.document(identity, found.table, self._no_types())
-        key = self.kept.key(["dump", found.table.pack(), origin])
-        yield self._accept(self.kept.put(key, content).as_uri())
+        yield self._accept(self._keep(content))
+
+    def _keep(self, content: Mapping[str, Any]) -> str:
+        """URL of a table that was made of what is in the dump."""
+        key = self.kept.key([isf.text(content)])
+        return (self.kept.find(key) or self.kept.put(key, content)).as_uri()
 
     # Types where the kernel file has none
 
@@ -213,8 +217,7 @@ class Sources:
             types = partial_types(self._names(symbols, self._no_types()))
             origin = PARTIAL if types.user_types else "nowhere"
         completed = table.document(dataclasses.replace(identity, types_from=origin), symbols, types)
-        key = self.kept.key(["types", symbols.pack(), identity.symbols_from, repr(types.user_types), origin])
-        return self.kept.put(key, completed).as_uri(), completed
+        return self._keep(completed), completed
 
     def _nearest_layout(self, symbols: SymbolTable) -> tuple[Types, str] | None:
         release = layouts.release_of(self._names(symbols, self._no_types()))
