@@ -364,9 +364,8 @@ def test_info_as_text(vol: Vol, tmp_path: Path):
 
 def test_info_of_a_full_dump_with_its_kernel(vol: Vol, tmp_path: Path):
     sample = full_sample(MACHINES["full-amd64"])
-    found = vol.info(
-        "-f", save(tmp_path, sample.data), "--freebsd-kernel", save(tmp_path, sample.kernel or b"", "kernel")
-    )
+    kernel = save(tmp_path, sample.kernel or b"", "kernel")
+    found = vol.info("-f", save(tmp_path, sample.data), "--freebsd-kernel", kernel)
     assert found == textwrap.dedent(f"""\
         Format: ELF core (64 bit), full dump
         Architecture: amd64
@@ -384,6 +383,10 @@ def test_info_of_a_full_dump_with_its_kernel(vol: Vol, tmp_path: Path):
         Bytes readable: 172032
         Physical ranges: 3 within 0x200000-0x1020000
         Translation: 4-level page tables, root at 0x210000
+        Kernel: None
+        Kernel names: 2 symbols of {kernel}
+        Kernel types: 0 structures from nowhere
+        Kernel fit: unknown: nothing could be compared
         Layers: {stack_of("FreeBSDIntel32e", "FreeBSDElfLayer")}
         """)
 
@@ -821,7 +824,10 @@ def test_a_full_dump_without_its_kernel_says_what_would_help(vol: Vol, tmp_path:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"no kernel at all\n" * 10, "is no ELF kernel"), (elf_kernel({"hz": BASE}, "arm64"), "pagetable_l0_ttbr1")],
+    [
+        (b"no kernel at all\n" * 10, "is neither an ELF file nor an archive"),
+        (elf_kernel({"hz": BASE}, "arm64"), "is no FreeBSD kernel: it defines no symbol of one"),
+    ],
     ids=["text", "another kernel"],
 )
 def test_a_kernel_file_that_does_not_help_is_one_warning(vol: Vol, content: bytes, reason: str, tmp_path: Path):
