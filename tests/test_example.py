@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -33,15 +34,18 @@ def test_example_and_kernel_belong_together() -> None:
         assert f"panic: {SYSTEM.panic}".encode() in dump.message_buffer  # type: ignore[attr-defined]
 
 
-def test_readme_shows_the_real_output() -> None:
+def test_readme_shows_the_real_output(tmp_path: Path) -> None:
     """Every example command of the README, run in the checkout, prints exactly what stands below it."""
     shown = re.findall(
         r"^\$ vol (-q -f examples/vmcore\.0 .*)\n((?:(?!^\$|```).*\n)*)", README.read_text(), re.MULTILINE
     )
     assert len(shown) >= 2
     vol = Path(sys.executable).with_name("vol")
+    # Nothing is known from other tests.
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     for arguments, expected in shown:
-        run = subprocess.run([vol, *arguments.split()], cwd=README.parent, capture_output=True, text=True, check=True)
+        command = [vol, *arguments.split()]
+        run = subprocess.run(command, cwd=README.parent, env=environment, capture_output=True, text=True, check=True)
         # The README shows files as they are named in the checkout.
         output = run.stdout.replace(f"{README.parent}/", "")
         printed = "\n".join(line.rstrip() for line in output.splitlines() if line and "Framework" not in line)

@@ -52,8 +52,11 @@ def minidump_of(name: str) -> bytes:
 def known_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The framework's list of symbol files with those that are shipped: reading them takes seconds."""
     framework.plugin_classes()
-    path = tmp_path_factory.mktemp("known") / constants.IDENTIFIERS_FILENAME
-    symbol_cache.SqliteCache(str(path)).update()
+    directory = tmp_path_factory.mktemp("known")
+    path = directory / constants.IDENTIFIERS_FILENAME
+    with pytest.MonkeyPatch.context() as patch:
+        _move_cache(directory, patch)
+        symbol_cache.SqliteCache(str(path)).update()
     return path
 
 
@@ -63,8 +66,20 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known_files: Pa
     cache = tmp_path / "cache"
     cache.mkdir()
     shutil.copy(known_files, cache)
-    monkeypatch.setattr(constants, "CACHE_PATH", str(cache))
+    _move_cache(cache, monkeypatch)
     return cache
+
+
+def _move_cache(cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Use another cache, also as the place of symbol files that it is for the framework."""
+    import volatility3.symbols
+
+    before = str(Path(constants.CACHE_PATH) / "symbols")
+    paths = [str(cache / "symbols") if path == before else path for path in volatility3.symbols.__path__]
+    assert paths != list(volatility3.symbols.__path__)
+    patch.setattr(constants, "CACHE_PATH", str(cache))
+    patch.setattr(constants, "SYMBOL_BASEPATHS", paths)
+    patch.setattr(volatility3.symbols, "__path__", paths)
 
 
 def kernel_of(name: str) -> Path:
@@ -138,6 +153,20 @@ def test_tables_are_found_again_without_the_kernel(some: str, dump: Path, fresh_
     written = table.stat().st_mtime_ns
     assert facts(dump) == first
     assert table.stat().st_mtime_ns == written
+
+
+def test_a_known_table_names_the_files_that_are_there_now(some: str, dump: Path, fresh_cache: Path) -> None:
+    """Tables are known by the content of the kernel, which may be anywhere the next time."""
+    first = dump.parent / "kernel"
+    shutil.copy(kernel_of(some), first)
+    facts(dump)
+    first.unlink()
+    second = dump.parent / "kernel.debug"
+    shutil.copy(kernel_of(some), second)
+    found = facts(dump)
+    assert found["Kernel names"].endswith(f" symbols of {second}")
+    assert found["Kernel types"].endswith(f" structures from DWARF of {second}")
+    assert len(list((fresh_cache / "symbols" / "freebsd").iterdir())) == 1
 
 
 def test_a_symbol_file_on_the_path_is_found_by_what_is_in_memory(

@@ -79,8 +79,9 @@ _OFFSETS = frozenset((0x0E, 0x17, 0x1D, 0x1F, 0x1F20, 0x1F21))
 _ADDRESS, _REF_ADDRESS, _SIGNED = 0x01, 0x10, 0x0D
 _FORMATS = {1: "B", 2: "H", 3: "3s", 4: "I", 8: "Q"}
 
-# Most units have a table of their own.
-_MAX_TABLES = 64
+# Most units have a table of their own; no kernel has half as many units.
+_MAX_TABLES = 1 << 13
+_REREADS = 16
 
 _LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
 # A code, then tag, children flag and pairs of attribute and form; DW_FORM_implicit_const has its value here.
@@ -280,7 +281,7 @@ class Abbreviations:
         self._section = section
         self._tables: dict[tuple[int, Layout], Table] = {}
         self._shapes: dict[tuple[bytes, Layout], Shape] = {}
-        self._budget = 4 * len(section)
+        self._budget = _REREADS * len(section)
 
     def table(self, offset: int, layout: Layout) -> Table:
         """The table at an offset of .debug_abbrev.

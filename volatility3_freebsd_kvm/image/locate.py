@@ -52,6 +52,12 @@ class KernelSource:
     _name: str = field(default="", repr=False, compare=False)
     _unpacker: Unpacker = field(default_factory=Unpacker, repr=False, compare=False)
 
+    @property
+    def labels(self) -> tuple[str, str]:
+        """What to call the file with the symbols and the one with the types."""
+        kernel, debug = self.names
+        return kernel or str(self.kernel), debug or str(self.debug)
+
 
 @dataclass(frozen=True)
 class _File:
@@ -342,7 +348,7 @@ def opened(source: KernelSource) -> Iterator[tuple[KernelFile, KernelFile | None
         FormatError, OSError: the files are not any more what they were.
     """
     with ExitStack() as stack:
-        names = [name or str(path) for name, path in zip(source.names, (source.kernel, source.debug), strict=True)]
+        names = source.labels
         kernel = KernelFile(stack.enter_context(source.kernel.open("rb")), names[0])
         debug = None
         if source.debug == source.kernel:

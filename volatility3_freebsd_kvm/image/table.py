@@ -79,9 +79,19 @@ def document(
         if name in entries and _is_known(reference, types):
             entries[name]["type"] = reference
     base = symbols.value("version") or 0
-    entries[IDENTITY] = {"address": base, "constant_data": _encode(json.dumps(asdict(identity)).encode())}
+    entries[IDENTITY] = {"address": base, "constant_data": _packed(identity)}
     entries[SYMBOL_TABLE] = {"address": base, "constant_data": _encode(symbols.pack())}
     return isf.document(types, producer, entries)
+
+
+def with_identity(content: Mapping[str, Any], identity: TableIdentity) -> dict[str, Any]:
+    """One of our symbol files with another identity; the rest is shared."""
+    entries = content["symbols"]
+    return {**content, "symbols": {**entries, IDENTITY: {**entries[IDENTITY], "constant_data": _packed(identity)}}}
+
+
+def _packed(identity: TableIdentity) -> str:
+    return _encode(json.dumps(asdict(identity)).encode())
 
 
 def identity_of(content: Mapping[str, Any]) -> TableIdentity:

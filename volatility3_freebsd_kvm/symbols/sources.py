@@ -160,10 +160,20 @@ class Sources:
         path = self.tables.find(key)
         if path is not None:
             vollog.debug("%s: its table is known (%s)", source.description, path.name)
-            return path.as_uri()
+            return self._renamed(path.as_uri(), source)
         with locate.opened(source) as (kernel, debug):
             content = build.kernel_table(kernel, debug, progress=self.progress)
         return self.tables.put(key, content).as_uri()
+
+    def _renamed(self, url: str, source: locate.KernelSource) -> str:
+        """URL of a known table that names the files of ``source``: it may have been made of copies of them."""
+        content = _load(url)
+        identity = table.identity_of(content)
+        kernel, debug = source.labels
+        kind, of, name = identity.types_from.partition(" of ")
+        types_from = f"{kind}{of}{kernel if name == identity.symbols_from else debug}" if of else identity.types_from
+        named = dataclasses.replace(identity, symbols_from=kernel, types_from=types_from)
+        return url if named == identity else self._keep(table.with_identity(content, named))
 
     # Symbol files
 
@@ -196,7 +206,7 @@ class Sources:
         yield self._accept(self._keep(content))
 
     def _keep(self, content: Mapping[str, Any]) -> str:
-        """URL of a table that was made of what is in the dump."""
+        """URL of a table that belongs to this dump or these names of files, and not on the framework's symbol path."""
         key = self.kept.key([isf.text(content)])
         return (self.kept.find(key) or self.kept.put(key, content)).as_uri()
 
@@ -242,13 +252,15 @@ class Sources:
             SymbolError: it does not, with the names of both kernels.
             FormatError, OSError: it is none, or cannot be read.
         """
-        with resources.ResourceAccessor().open(url) as stream:
-            content = isf.parse(stream, url)
+        content = _load(url)
         identity = table.identity_of(content)
         if not identity.types_from and identity.symbols_from:
             url, content = self._with_types(content, identity)
             identity = table.identity_of(content)
         names = self._names(table.symbols_of(content), isf.types_of(content))
+        if not len(names.symbols):
+            msg = f"{url} has types, but no symbols of a kernel"
+            raise FormatError(msg)
         fit = check_fit(names, identity)
         differs = fit.verdict is Verdict.DIFFERS
         if not differs or forced:
@@ -274,6 +286,12 @@ class Sources:
         except KVMError:
             return ""
         return banner_at(self._names(found.table, self._no_types())) or ""
+
+
+def _load(url: str) -> dict[str, Any]:
+    """A symbol file; raises `FormatError` or `OSError` if it is none, or cannot be read."""
+    with resources.ResourceAccessor().open(url) as stream:
+        return isf.parse(stream, url)
 
 
 def _origins(chosen: Chosen) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from volatility3.framework import exceptions, interfaces
+from volatility3.framework import constants, exceptions, interfaces
 from volatility3.framework.symbols import intermed
 from volatility3.framework.symbols import metadata as framework_metadata
 
@@ -125,7 +125,8 @@ class FreeBSDKernelSymbols(intermed.IntermediateSymbolTable):
             found = self.names.nlist([name])[0]
         except (KVMError, exceptions.VolatilityException):
             return None
-        if found.address is None:
+        # The framework's symbols cannot be called module!symbol.
+        if found.address is None or constants.BANG in name:
             return None
         mask = int(self.config.get("symbol_mask", 0) or 0)
         template = None
