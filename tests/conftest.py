@@ -53,6 +53,15 @@ def _copy_sparse(source: IO[bytes], target: IO[bytes]) -> None:
     target.truncate(size)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one kernel, and else those of one file, run in one process: what is costly is made once."""
+    for item in items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        group = parameters.get("kernel") or item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
 @pytest.fixture(scope="session", params=KERNELS)
 def kernel(request: pytest.FixtureRequest) -> str:
     """Every kernel of the scenario, one at a time: pytest puts the tests of one kernel together."""
