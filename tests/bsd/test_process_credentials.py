@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.bsd.kernel_variants import without_types
 from tests.bsd.process_damage import Changes, member_at, member_change, nowhere, structs_of
 from tests.bsd.process_truth import IN_ORDER, JAILS, LOGINS, PROCESSES, address_of, credentials_of
 from tests.scenario_dumps import damaged, walkable
@@ -67,6 +68,12 @@ def test_the_kernels_credentials_are_not_for_users(name: str) -> None:
         "a user process with the kernel's own credentials",
         "thread 100120 acts as user 1001 in jail 0",
     )
+
+
+def test_without_types_nobody_is_accused(name: str) -> None:
+    records = [one for one in credential_records(without_types(name)) if isinstance(one, Credentials)]
+    assert [one.pid for one in records] == IN_ORDER
+    assert {(one.euid, one.offset, one.notes) for one in records} == {(Absent.NOT_AVAILABLE, Absent.NOT_AVAILABLE, ())}
 
 
 def test_a_thread_in_another_jail(name: str) -> None:

@@ -110,7 +110,7 @@ class CredentialReader:
         return replace(record, notes=fields.notes)
 
     def _remark(self, proc: Object, record: Credentials, fields: Fields) -> None:
-        if record.offset == self._own and not has_flag(proc, P_KPROC | P_SYSTEM):
+        if isinstance(self._own, int) and record.offset == self._own and not has_flag(proc, P_KPROC | P_SYSTEM):
             fields.note("a user process with the kernel's own credentials")
         for thread in self._threads.of(proc):
             if isinstance(thread, Object):
