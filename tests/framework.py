@@ -74,7 +74,13 @@ class Stack:
 
 
 def table(
-    source: Path, plugin: str, *, kernel: Path | None = None, force: bool = False, **options: Any
+    source: Path,
+    plugin: str,
+    *,
+    kernel: Path | None = None,
+    force: bool = False,
+    key: Path | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """The rows of a plugin as ``-r json`` shows them, those of nested levels behind their parents.
 
@@ -83,12 +89,17 @@ def table(
         plugin: Full name: ``freebsd.pslist.PsList``.
         kernel: What --freebsd-kernel names.
         force: Whether --freebsd-force is given.
+        key: What --freebsd-key names.
         options: The plugin's own, with _ for -: ``pid=[1]``.
     """
-    made = stack(source, plugin, kernel=kernel, force=force, **options).plugin
+    return rows_of(stack(source, plugin, kernel=kernel, force=force, key=key, **options).plugin)
+
+
+def rows_of(plugin: interfaces.plugins.PluginInterface) -> list[dict[str, Any]]:
+    """The rows of a plugin as `table` has them."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        text_renderer.JsonRenderer().render(made.run())
+        text_renderer.JsonRenderer().render(plugin.run())
     rows = []
     waiting = json.loads(output.getvalue())
     while waiting:
@@ -99,7 +110,13 @@ def table(
 
 
 def stack(
-    source: Path, plugin: str = INFO, *, kernel: Path | None = None, force: bool = False, **options: Any
+    source: Path,
+    plugin: str = INFO,
+    *,
+    kernel: Path | None = None,
+    force: bool = False,
+    key: Path | None = None,
+    **options: Any,
 ) -> Stack:
     """Run the automagic of a plugin over a file.
 
@@ -108,6 +125,7 @@ def stack(
         plugin: The plugin, whose system decides which stackers run.
         kernel: What --freebsd-kernel names.
         force: Whether --freebsd-force is given.
+        key: What --freebsd-key names.
         options: The plugin's own.
     """
     context = contexts.Context()
@@ -118,7 +136,32 @@ def stack(
     context.config["automagic.FreeBSDKernel.freebsd_force"] = force
     if kernel is not None:
         context.config["automagic.FreeBSDKernel.freebsd_kernel"] = kernel.resolve().as_uri()
+    if key is not None:
+        context.config["automagic.FreeBSDKey.freebsd_key"] = str(key)
     return _construct(context, cls)
+
+
+def variables(rows: list[dict[str, Any]], *names: str) -> list[tuple[str, Any]]:
+    """Some rows of freebsd.kvm.info."""
+    return [(row["Variable"], row["Value"]) for row in rows if row["Variable"] in names]
+
+
+def beside(made: Stack, plugin: str, **options: Any) -> interfaces.plugins.PluginInterface | None:
+    """Another plugin on the layers and the module of a plugin that asks for ``kernel``; None if it wants more.
+
+    Args:
+        made: The layers, with that plugin.
+        plugin: Full name.
+        options: The plugin's own.
+    """
+    context, cls = made.context, plugin_classes()[plugin]
+    path = f"plugins.{cls.__name__}"
+    offered = {**options, "kernel": made.plugin.config["kernel"], "primary": made.kernel.name}
+    for requirement in cls.get_requirements():
+        name = requirement.name.replace("-", "_")
+        if name in offered:
+            context.config[f"{path}.{requirement.name}"] = offered[name]
+    return None if cls.unsatisfied(context, path) else cls(context, path)
 
 
 def rebuild(configuration: dict[str, Any], plugin: str = INFO) -> Stack:
@@ -134,5 +177,7 @@ def _construct(context: contexts.Context, cls: type[interfaces.plugins.PluginInt
     chosen = automagic.choose_automagic(automagic.available(context), cls)
     context.config["automagic.LayerStacker.stackers"] = stacker.choose_os_stackers(cls)
     made = plugins.construct_plugin(context, chosen, cls, "plugins", None, None)
-    top = made.config.get("primary") or context.modules[str(made.config["kernel"])].layer_name
+    top = made.config.get("primary") or made.config.get("kernel.layer_name")
+    if made.config.get("kernel"):
+        top = context.modules[str(made.config["kernel"])].layer_name
     return Stack(made, tuple(layer_stack(context, str(top))))

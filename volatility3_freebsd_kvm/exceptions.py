@@ -19,6 +19,14 @@ class NotADumpError(FormatError):
     """The file does not claim to be any kind of FreeBSD dump."""
 
 
+class MissingPieceError(FormatError):
+    """The dump is there, but something is missing to read it: a key, a library, or room for its copy."""
+
+
+class TextDumpError(FormatError):
+    """The dump is a text dump, which holds no memory."""
+
+
 class SymbolError(KVMError, LookupError):
     """A kernel symbol that is needed for the job is missing or has an impossible value."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import copy
+import dataclasses
 import gzip
 import itertools
 import json
@@ -26,7 +27,6 @@ from tests.writers.elfcore import EM_386, EM_X86_64, PT_NOTE, Segment, elfcore, 
 from tests.writers.memory import Mapping, PhysicalMemory
 from tests.writers.minidump import minidump
 from tests.writers.parameters import MIB
-from volatility3_freebsd_kvm.layers import reader
 
 TOP = 1 << 64
 SIGN = 0xFFFF << 48
@@ -651,14 +651,16 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ("name", "suffix"),
     [("amd64-v3", "gz"), ("amd64-v3", "bz2"), ("amd64-v3", "xz"), ("arm64-v3-16k", "gz"), ("full-i386-pae", "gz")],
 )
-def test_compressed_dumps_are_read_through_the_framework(name: str, suffix: str, tmp_path: Path):
+def test_compressed_dumps_stand_on_a_layer_of_what_is_in_them(name: str, suffix: str, tmp_path: Path):
     sample = SAMPLES[name]()
+    file, *others = sample.classes
+    sample = dataclasses.replace(sample, classes=[file, "FreeBSDContainerLayer", *others])
     path = tmp_path / f"vmcore.0.{suffix}"
     path.write_bytes(PACKERS[suffix](sample.data))
     kernel = tmp_path / "kernel"
     kernel.write_bytes(sample.kernel or b"")
     made = Made(sample, stack(path, kernel=kernel if sample.kernel else None))
-    assert isinstance(made.memory.dump.reader, reader.LayerReader)
+    assert type(made.memory.dump.unwrapped.reader).__name__ == "MmapReader"
     assert_same(made, rebuild(made.stack.saved_configuration()))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from volatility3.framework import constants
+from volatility3.framework import constants, exceptions
 
 from tests import framework
 from tests.conftest import RealFile
@@ -416,6 +416,24 @@ def test_symbol_files_of_nonsense_are_told(some: Case, tmp_path: Path) -> None:
     assert said.startswith(f"none: {path.as_uri()} is a damaged symbol file (")
 
 
+def test_a_file_of_types_alone_is_no_kernel(some: Case) -> None:
+    (path,) = (
+        one for one in _registration.symbol_directories()[-1].iterdir() if one.name == "freebsd-15-amd64.json.xz"
+    )
+    said = facts(some.dump, path)["Kernel names"]
+    assert said == f"none: {path.as_uri()} has types, but no symbols of a kernel"
+
+
+def test_names_that_the_framework_cannot_have_are_unknown_to_it(some: Case) -> None:
+    made = framework.stack(some.dump, VNETS, kernel=some.kernel)
+    module = made.context.modules[str(made.plugin.config["kernel"])]
+    symbols = made.context.symbol_space[module.symbol_table_name]
+    assert symbols.get_symbol("ifnet").type is not None
+    for name in (f"if_epair.ko!{EPAIR.symbols[0].name}", "no_such_name"):
+        with pytest.raises(exceptions.SymbolError, match=f"Unknown symbol: {name}$"):
+            symbols.get_symbol(name)
+
+
 def test_a_kernel_of_the_network_is_no_kernel(some: Case) -> None:
     context = framework.stack(some.dump, kernel=some.kernel).plugin.context
     expected = r"^https://example\.org/boot/kernel is no file of this machine: fetch it first$"
@@ -425,7 +443,7 @@ def test_a_kernel_of_the_network_is_no_kernel(some: Case) -> None:
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test; the framework's own part of it is as it was."""
+    """A cache of this test; the framework's own part of it is as it was, but finds no tables of other tests."""
     framework.plugin_classes()
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -433,6 +451,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     if known.exists():
         shutil.copy(known, cache)
     monkeypatch.setattr(constants, "CACHE_PATH", str(cache))
+    monkeypatch.setattr(loading, "_symbol_files", lambda: iter(()))
     return cache
 
 

@@ -131,6 +131,11 @@ class _Elf:
         return self.pack("IIIBBH", name, value & self.word_mask, size, info, 0, section)
 
 
+def elf_structures(bits: int, byteorder: ByteOrder) -> _Elf:
+    """What packs ELF structures, for files of other kinds than those below."""
+    return _Elf(bits, byteorder)
+
+
 def elfcore(
     segments: Sequence[Segment],
     *,

@@ -7,8 +7,21 @@ if __name__ != "volatility3_freebsd_kvm.automagic":
     raise ImportError(f"{__name__} is not a plugin: import volatility3_freebsd_kvm.automagic")
 
 # Import the modules of this package below.
-from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
-from volatility3_freebsd_kvm.automagic.stackers import FreeBSDDumpStacker, FreeBSDKernelStacker
+from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel, FreeBSDKey
+from volatility3_freebsd_kvm.automagic.raw import FreeBSDRawStacker
+from volatility3_freebsd_kvm.automagic.stackers import (
+    FreeBSDContainerStacker,
+    FreeBSDDumpStacker,
+    FreeBSDKernelStacker,
+)
 from volatility3_freebsd_kvm.automagic.symbol_finder import FreeBSDSymbolFinder
 
-__all__ = ["FreeBSDDumpStacker", "FreeBSDKernel", "FreeBSDKernelStacker", "FreeBSDSymbolFinder"]
+__all__ = [
+    "FreeBSDContainerStacker",
+    "FreeBSDDumpStacker",
+    "FreeBSDKernel",
+    "FreeBSDKernelStacker",
+    "FreeBSDKey",
+    "FreeBSDRawStacker",
+    "FreeBSDSymbolFinder",
+]

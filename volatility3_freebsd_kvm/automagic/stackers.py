@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from volatility3.framework import constants, interfaces
 
 from volatility3_freebsd_kvm import kvm
-from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
+from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel, FreeBSDKey
 from volatility3_freebsd_kvm.kvm.pagemap import FULL_SYMBOLS, amd64, i386
 from volatility3_freebsd_kvm.layers import dump as dump_layers
 from volatility3_freebsd_kvm.layers import kernel as kernel_layers
+from volatility3_freebsd_kvm.layers.container import FreeBSDContainerLayer, unwrap_layer
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
 from volatility3_freebsd_kvm.layers.reader import name_of
@@ -70,6 +71,42 @@ def _add_kernel_layer(
     # KernelModule copies kernel_virtual_offset into the module and fails without it.
     config: dict[str, str | int] = {"memory_layer": below, "page_map_offset": root, "kernel_virtual_offset": 0}
     return _add_layer(context, layer_class, config)
+
+
+class FreeBSDContainerStacker(interfaces.automagic.StackerLayerInterface):
+    """What a dump arrives in: compression, encryption, dump devices and headers; runs before all others."""
+
+    stack_order = 8
+    exclusion_list = ["windows", "linux", "mac"]
+
+    @classmethod
+    def stack(
+        cls,
+        context: interfaces.context.ContextInterface,
+        layer_name: str,
+        progress_callback: constants.ProgressCallback = None,
+    ) -> interfaces.layers.DataLayerInterface | None:
+        """The layer of the dump inside, if it is in something."""
+        layer = context.layers[layer_name]
+        # What stands on other layers is memory already.
+        if isinstance(layer, FreeBSDContainerLayer | interfaces.layers.TranslationLayerInterface):
+            return None
+        key = FreeBSDKey.location(context)
+        try:
+            unwrapped = unwrap_layer(layer, key, progress_callback)
+        except kvm.NotADumpError:
+            return None
+        except (kvm.FormatError, OSError) as error:
+            vollog.warning("%s cannot be used as a FreeBSD dump: %s", name_of(layer), error)
+            return None
+        if unwrapped.text:
+            files = ", ".join(unwrapped.text.files)
+            vollog.warning("%s is a text dump, which holds no memory, but %s", name_of(layer), files)
+        if not unwrapped.containers or not unwrapped.holds_dump:
+            return None
+        for warning in unwrapped.warnings:
+            vollog.info("%s: %s", name_of(layer), warning)
+        return _add_layer(context, FreeBSDContainerLayer, {"base_layer": layer_name, **({"key": key} if key else {})})
 
 
 class FreeBSDDumpStacker(interfaces.automagic.StackerLayerInterface):

@@ -9,11 +9,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 from ..exceptions import AddressError, SymbolError
 from .clock import NANO
 from .kernel import Kernel
 from .records import Problem
+
+ByteOrder = Literal["little", "big"]
 
 MSG_MAGIC = 0x063062
 MAX_SIZE = 64 << 20
@@ -140,14 +143,13 @@ def read_head(kernel: Kernel, address: int) -> Head:
         AddressError: it cannot be read.
     """
     structs = kernel.structs
-    return _parse_head(structs.read(address, structs.word_size + 4 * len(_FIELDS)), kernel, address)
+    data = structs.read(address, structs.word_size + 4 * len(_FIELDS))
+    return _parse_head(data, structs.word_size, structs.byteorder, address)
 
 
-def _parse_head(data: bytes, kernel: Kernel, address: int = 0) -> Head:
-    structs = kernel.structs
-    word = structs.word_size
-    numbers = (int.from_bytes(data[at : at + 4], structs.byteorder) for at in range(word, word + 4 * len(_FIELDS), 4))
-    return Head(address, int.from_bytes(data[:word], structs.byteorder), *numbers)
+def _parse_head(data: bytes, word: int, byteorder: ByteOrder, address: int = 0) -> Head:
+    numbers = (int.from_bytes(data[at : at + 4], byteorder) for at in range(word, word + 4 * len(_FIELDS), 4))
+    return Head(address, int.from_bytes(data[:word], byteorder), *numbers)
 
 
 def _text_of(kernel: Kernel, head: Head, source: str) -> Text:
@@ -205,16 +207,32 @@ def _ordered(ring: bytes, written: int, source: str) -> Text:
     return Text(data, source, cut=len(data) == len(ring))
 
 
+def file_text(data: bytes, problems: tuple[Problem, ...] = ()) -> Text:
+    """The text of ``msgbuf.txt``: a message buffer that the kernel has put in order already."""
+    return Text(data.replace(b"\0", b""), "msgbuf.txt", problems=problems)
+
+
 # Without the structure: the ring in a minidump's header
 
 
 def _header_text(kernel: Kernel, reason: str) -> Text:
-    """The ring of the header, ordered as well as can be."""
-    ring, source = kernel.message_buffer, "minidump header"
+    return ring_text(kernel.message_buffer, kernel.structs.word_size, kernel.structs.byteorder, reason)
+
+
+def ring_text(ring: bytes, word_size: int, byteorder: ByteOrder, reason: str) -> Text:
+    """The text of a ring without its indexes, ordered as well as can be.
+
+    Args:
+        ring: the copy in a minidump's header, with the rest of its last page.
+        word_size: of the kernel, in bytes.
+        byteorder: of the kernel.
+        reason: why the ring in memory is not shown.
+    """
+    source = "minidump header"
     if not ring.strip(b"\0"):
         where = "the minidump's header holds no text either" if ring else "the dump's header has no copy"
         return Text(b"", source, problems=(Problem("msgbufp", f"{reason}; {where}"),))
-    head = _head_behind(kernel, ring)
+    head = _head_behind(ring, word_size, byteorder)
     if head:
         text = replace(_ordered(ring[: head.size], head.wseq, source), checksum=_checksum(ring[: head.size], head))
         how = "in the order that the copy of its structure tells"
@@ -225,14 +243,13 @@ def _header_text(kernel: Kernel, reason: str) -> Text:
     return replace(text, problems=(problem,))
 
 
-def _head_behind(kernel: Kernel, ring: bytes) -> Head | None:
+def _head_behind(ring: bytes, word: int, byteorder: ByteOrder) -> Head | None:
     """The structure behind the ring (`msgbufinit`): there if the ring is given with the rest of its last page."""
-    magic = MSG_MAGIC.to_bytes(4, kernel.structs.byteorder)
-    word = kernel.structs.word_size
+    magic = MSG_MAGIC.to_bytes(4, byteorder)
     at = ring.rfind(magic) - word
     if at <= 0 or len(ring) < at + word + 4 * len(_FIELDS):
         return None
-    head = _parse_head(ring[at:], kernel)
+    head = _parse_head(ring[at:], word, byteorder)
     return head if head.size == at and not head.problem else None
 
 

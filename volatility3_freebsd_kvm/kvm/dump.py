@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 
-from ..exceptions import NotADumpError, NotDumpedError, SymbolError
-from . import elfcore, minidump, pagemap
+from ..exceptions import MissingPieceError, NotADumpError, NotDumpedError, SymbolError, TextDumpError
+from . import containers, elfcore, minidump, pagemap
+from .containers import Unwrapped
 from .elfcore import ElfCore
 from .minidump import HEADER_SIZE, MinidumpHeader
 from .pagemap.base import PageMap, SectionTable
@@ -25,17 +27,9 @@ from .physical import MinidumpMemory, PhysicalMemory, SegmentedMemory
 from .reader import Reader, open_reader
 from .records import DumpedRange, MappedRange, Run
 from .space import AddressSpace
+from .textdump import TextDump
 
 _TOP = 1 << 64
-_NOT_YET = {
-    b"\x1f\x8b": "it is compressed; unpack it with gunzip",
-    b"\x28\xb5\x2f\xfd": "it is compressed; unpack it with zstd -d",
-    b"\xfd7zXZ": "it is compressed; unpack it with xz -d",
-    b"BZh": "it is compressed; unpack it with bunzip2",
-    b"FreeBSD Kernel": "it begins with the header of a dump device; the dump is behind it",
-    b"FreeBSD Text": "it is a text dump, which holds no memory",
-}
-"""What a file may be instead, by its first bytes."""
 
 
 class Dump(ABC):
@@ -49,8 +43,10 @@ class Dump(ABC):
         word_bits: 32 or 64.
         page_size: of the dumped machine, in bytes.
         physical: physical memory (in virtual-address ELFs, where ``is_physical`` is false, bytes by virtual address).
+        unwrapped: what the dump arrived in; None if nothing was looked for.
     """
 
+    unwrapped: Unwrapped | None = None
     header: MinidumpHeader | None = None
     core: ElfCore | None = None
 
@@ -128,7 +124,7 @@ class Dump(ABC):
 
     @property
     def kerndisp(self) -> int:
-        """How far from where it is linked the kernel runs (``kvm_kerndisp``): of powerpc64 minidumps, else 0.
+        """How far from where it is linked the kernel runs (``kvm_kerndisp``): of powerpc64, else 0.
 
         Symbols keep their linked values; reading at them adds it.
         """
@@ -293,6 +289,7 @@ class ElfDump(Dump):
             kernbase, physaddr = core.dump_delta
             symbols = {**(symbols or {}), "kernbase": kernbase, "physaddr": physaddr}
         physical = SegmentedMemory(reader, segments, core.page_size, core.byteorder, is_physical=core.has_physical)
+        physical.has_user_pages = core.exported is None or core.exported.has_user_pages
         super().__init__(reader, physical, symbols, root)
         self.format = core.name
         self.architecture = core.architecture
@@ -307,8 +304,14 @@ class ElfDump(Dump):
 
     def _make_page_map(self) -> PageMap:
         if self.core.has_virtual:
-            return VirtualElfPageMap(self.core.segments, self.page_size, has_physical=self.physical.is_physical)
+            return VirtualElfPageMap(self.core, self.page_size)
         return super()._make_page_map()
+
+    @property
+    def kerndisp(self) -> int:
+        """See `Dump.kerndisp`; an exported core keeps it."""
+        displaced = self.core.exported and self.core.exported.displaced
+        return displaced[2] if displaced else 0
 
     @property
     def pages_dumped(self) -> int:
@@ -331,28 +334,98 @@ def open_dump(
     source: str | os.PathLike[str] | bytes | Reader,
     symbols: Mapping[str, int] | None = None,
     root: int | None = None,
+    *,
+    key: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    unwrap: bool = True,
 ) -> Dump:
-    """Open a FreeBSD kernel dump of any architecture.
+    """Open a FreeBSD kernel dump of any architecture, in whatever it arrived.
 
     Args:
         source: a path, the bytes themselves, or a `Reader`.
         symbols: values of kernel symbols. Minidumps need none; full dumps need the few that lead to the page tables,
             see the ``full`` function of the architecture's module in `pagemap`.
         root: physical address of the top page table of a full dump, instead of symbols.
+        key: the RSA private key (PEM) to an encrypted dump.
+        cache: directory for unpacked copies of compressed dumps, which later calls use again. Without one, they are
+            unpacked into a temporary file each time; what was encrypted always is.
+        progress: is told percent and what is being done while a compressed dump is unpacked.
+        unwrap: False refuses everything but a plain dump.
 
     Raises:
         NotADumpError: this is no FreeBSD kernel dump.
+        TextDumpError: it is a text dump, which holds no memory; see `open_text_dump`.
+        MissingPieceError: a key, a library or room on the disk is missing to read it.
         FormatError: it is one that cannot be read, and why.
         OSError: the file cannot be opened.
     """
     reader = open_reader(source)
     try:
-        return _open(reader, symbols, root)
+        if not unwrap:
+            return _open(reader, symbols, root)
+        if isinstance(reader, Unwrapped):
+            return _open_unwrapped(reader, symbols, root)
+        unwrapped = _unwrapped(reader, key, cache, progress)
+        try:
+            return _open_unwrapped(unwrapped, symbols, root)
+        except BaseException:
+            unwrapped.close_inner()
+            raise
     except BaseException:
         # What was opened here would stay mapped for as long as the exception is kept.
         if reader is not source:
             reader.close()
         raise
+
+
+def open_text_dump(
+    source: str | os.PathLike[str] | bytes | Reader,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+) -> TextDump | None:
+    """Open a text dump, saved or still on its device; None if ``source`` is something else.
+
+    Args:
+        source: a path, the bytes themselves, or a `Reader`.
+        cache: directory for unpacked copies, see `open_dump`.
+
+    Raises:
+        FormatError: a container is damaged.
+        OSError: the file cannot be opened.
+    """
+    reader = open_reader(source)
+    text = None
+    try:
+        text = (reader if isinstance(reader, Unwrapped) else _unwrapped(reader, None, cache, None)).text
+    except (NotADumpError, MissingPieceError):
+        pass
+    finally:
+        if text is None and reader is not source:
+            reader.close()
+    return text
+
+
+def _unwrapped(
+    reader: Reader,
+    key: str | os.PathLike[str] | None,
+    cache: str | os.PathLike[str] | None,
+    progress: Callable[[float, str], None] | None,
+) -> Unwrapped:
+    return containers.unwrap(
+        reader, key=Path(key) if key else None, cache=Path(cache) if cache else None, progress=progress
+    )
+
+
+def _open_unwrapped(unwrapped: Unwrapped, symbols: Mapping[str, int] | None, root: int | None) -> Dump:
+    """The dump inside, with what its containers say of it."""
+    if unwrapped.text:
+        msg = f"{unwrapped.name} is a text dump, which holds no memory, but {', '.join(unwrapped.text.files)}"
+        raise TextDumpError(msg)
+    dump = _open(unwrapped if unwrapped.containers else unwrapped.outer, symbols, root)
+    dump.unwrapped = unwrapped
+    dump._warnings = unwrapped.warnings + dump._warnings + list(containers.contradictions(unwrapped, dump.architecture))
+    return dump
 
 
 def _open(reader: Reader, symbols: Mapping[str, int] | None, root: int | None) -> Dump:
@@ -361,11 +434,5 @@ def _open(reader: Reader, symbols: Mapping[str, int] | None, root: int | None) -
         return Minidump(reader)
     if start.startswith(elfcore.ELF_MAGIC):
         return ElfDump(reader, symbols, root)
-    if not reader.size:
-        msg = f"{reader.name} is empty"
-        raise NotADumpError(msg)
-    hint = next(
-        (text for magic, text in _NOT_YET.items() if start.startswith(magic)), "neither a minidump nor an ELF core"
-    )
-    msg = f"{reader.name} is no FreeBSD kernel dump: {hint}"
-    raise NotADumpError(msg)
+    msg = f"{reader.name} is no FreeBSD kernel dump: neither a minidump nor an ELF core"
+    raise NotADumpError(msg if reader.size else f"{reader.name} is empty")

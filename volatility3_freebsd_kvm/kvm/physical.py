@@ -24,9 +24,11 @@ class PhysicalMemory(ABC):
         page_size: of the dumped machine, in bytes.
         byteorder: of the dumped machine.
         is_physical: addresses are physical (False in ELF cores that know virtual addresses only).
+        has_user_pages: memory of processes was dumped, too (False in minidumps and what was exported from them).
     """
 
     is_physical = True
+    has_user_pages = True
 
     def __init__(self, reader: Reader, page_size: int, byteorder: str = "little") -> None:
         """Remember the file; subclasses add the map."""
@@ -125,6 +127,8 @@ class MinidumpMemory(PhysicalMemory):
 
     # Reference: lib/libkvm/kvm_private.c (_kvm_pt_find)
     """
+
+    has_user_pages = False
 
     def __init__(
         self, reader: Reader, bitmap: PageBitmap, pages_off: int, page_size: int, byteorder: str = "little"

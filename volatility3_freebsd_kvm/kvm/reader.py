@@ -28,11 +28,13 @@ class Reader(Protocol):
     Attributes:
         size: length in bytes.
         name: what to call it in messages.
+        path: the local file, if it is one: its neighbours may say more.
         buffer: the bytes by slice; short, never an error, beyond the end.
     """
 
     size: int
     name: str
+    path: Path | None
     buffer: Sliceable
 
     def close(self) -> None:
@@ -46,6 +48,7 @@ class BytesReader:
         """Wrap ``data``."""
         self.size = len(data)
         self.name = name
+        self.path: Path | None = None
         self.buffer: Sliceable = data
 
     def close(self) -> None:
@@ -60,11 +63,12 @@ class MmapReader:
         OSError: it cannot be mapped (a device, or an address space too small for it).
     """
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, file: IO[bytes], name: str, path: Path | None = None) -> None:
         """Map ``file``; the caller may close it afterwards."""
         self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.size = len(self._map)
         self.name = name
+        self.path = path
         self.buffer: Sliceable = self._map
 
     def close(self) -> None:
@@ -75,12 +79,13 @@ class MmapReader:
 class StreamReader:
     """Anything with ``seek`` and ``read``; used where a file cannot be mapped."""
 
-    def __init__(self, stream: IO[bytes], name: str, size: int | None = None) -> None:
+    def __init__(self, stream: IO[bytes], name: str, size: int | None = None, path: Path | None = None) -> None:
         """Take over ``stream``; its size is found by seeking to the end unless given."""
         self._stream = stream
         self._lock = threading.Lock()
         self.size = stream.seek(0, os.SEEK_END) if size is None else size
         self.name = name
+        self.path = path
         self.buffer: Sliceable = self
 
     def __getitem__(self, index: slice, /) -> bytes:
@@ -102,6 +107,27 @@ class StreamReader:
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()
+
+
+class SectionReader:
+    """A part of what another reader holds."""
+
+    def __init__(self, reader: Reader, offset: int, length: int) -> None:
+        """``length`` bytes from ``offset``, clipped to what there is."""
+        self._reader, self._below, self._offset = reader, reader.buffer, offset
+        self.size = max(0, min(length, reader.size - offset))
+        self.name = reader.name
+        self.path = reader.path
+        self.buffer: Sliceable = self
+
+    def __getitem__(self, index: slice, /) -> bytes:
+        """Read ``[start:stop]``, clipped to the part."""
+        start, stop = index.start, min(index.stop, self.size)
+        return self._below[start + self._offset : stop + self._offset] if start < stop else b""
+
+    def close(self) -> None:
+        """Close the whole."""
+        self._reader.close()
 
 
 class ReaderStream(io.RawIOBase):
@@ -147,14 +173,14 @@ def open_file(path: str | os.PathLike[str]) -> Reader:
     """
     file = Path(path).open("rb")  # noqa: SIM115 - the reader owns it
     try:
-        mapped = MmapReader(file, str(path))
+        mapped = MmapReader(file, str(path), Path(path))
     except (OSError, ValueError, OverflowError):
-        return StreamReader(file, str(path))
+        return StreamReader(file, str(path), path=Path(path))
     file.close()
     return mapped
 
 
-def map_stream(stream: IO[bytes], name: str) -> MmapReader | None:
+def map_stream(stream: IO[bytes], name: str, path: Path | None = None) -> MmapReader | None:
     """A mapping of an open stream, if it is a plain file and not, say, a decompressor over one."""
     # urllib hands out even local files in a wrapper.
     if isinstance(stream, urllib.response.addbase):
@@ -162,7 +188,7 @@ def map_stream(stream: IO[bytes], name: str) -> MmapReader | None:
     raw = getattr(stream, "raw", None)
     if isinstance(stream, io.BufferedReader) and isinstance(raw, io.FileIO):
         try:
-            return MmapReader(stream, name)
+            return MmapReader(stream, name, path)
         except (OSError, ValueError, OverflowError):
             pass
     return None

@@ -7,7 +7,16 @@ if __name__ != "volatility3_freebsd_kvm.layers":
     raise ImportError(f"{__name__} is not a plugin: import volatility3_freebsd_kvm.layers")
 
 # Import the modules of this package below.
+from volatility3_freebsd_kvm.layers.container import FreeBSDContainerLayer
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer, FreeBSDElfLayer, FreeBSDMinidumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
+from volatility3_freebsd_kvm.layers.raw import FreeBSDRawLayer
 
-__all__ = ["FreeBSDDumpLayer", "FreeBSDElfLayer", "FreeBSDKernelLayer", "FreeBSDMinidumpLayer"]
+__all__ = [
+    "FreeBSDContainerLayer",
+    "FreeBSDDumpLayer",
+    "FreeBSDElfLayer",
+    "FreeBSDKernelLayer",
+    "FreeBSDMinidumpLayer",
+    "FreeBSDRawLayer",
+]

@@ -10,7 +10,7 @@ from volatility3.framework import exceptions, interfaces
 from volatility3.framework.configuration import requirements
 
 from volatility3_freebsd_kvm import kvm
-from volatility3_freebsd_kvm.layers.reader import of_layer
+from volatility3_freebsd_kvm.layers.container import reader_of
 from volatility3_freebsd_kvm.layers.scanning import StretchScanLayer
 
 Mapping = tuple[int, int, int, int, str]
@@ -49,7 +49,7 @@ class FreeBSDDumpLayer(StretchScanLayer):
             kvm.FormatError: it cannot be read.
         """
         if self._dump is None:
-            self._dump = kvm.open(of_layer(self._context.layers[self._base_layer]))
+            self._dump = kvm.open(reader_of(self._context.layers[self._base_layer]))
         return self._dump
 
     def __getstate__(self) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.kvm.pagemap import PageMap, amd64, arm, arm64, i386, riscv
 from volatility3_freebsd_kvm.kvm.physical import PhysicalMemory
 from volatility3_freebsd_kvm.kvm.space import AddressSpace
+from volatility3_freebsd_kvm.layers.container import reader_of
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer, Mapping
-from volatility3_freebsd_kvm.layers.reader import of_layer
 from volatility3_freebsd_kvm.layers.scanning import StretchScanLayer
 
 _TOP = 1 << 64
@@ -74,7 +74,7 @@ class FreeBSDKernelLayer(StretchScanLayer):
         if isinstance(below, FreeBSDDumpLayer):
             return below.dump
         if self._dump is None:
-            self._dump = kvm.open(of_layer(below))
+            self._dump = kvm.open(reader_of(below))
         return self._dump
 
     def destroy(self) -> None:

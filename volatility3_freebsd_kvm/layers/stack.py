@@ -5,9 +5,9 @@ from __future__ import annotations
 from volatility3.framework import interfaces
 
 from volatility3_freebsd_kvm import kvm
+from volatility3_freebsd_kvm.layers.container import reader_of, unwrap_layer
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
-from volatility3_freebsd_kvm.layers.reader import of_layer
 
 
 def layer_stack(
@@ -24,8 +24,13 @@ def layer_stack(
     return list(reversed(found.values()))
 
 
-def dump_of(context: interfaces.context.ContextInterface, layer_name: str) -> kvm.Dump:
+def dump_of(context: interfaces.context.ContextInterface, layer_name: str, key: str | None = None) -> kvm.Dump:
     """The FreeBSD dump that a layer stands on.
+
+    Args:
+        context: that holds the layer.
+        layer_name: the layer.
+        key: the RSA private key (PEM) to an encrypted dump that no layer stands on yet.
 
     Raises:
         kvm.NotADumpError: there is none.
@@ -35,17 +40,32 @@ def dump_of(context: interfaces.context.ContextInterface, layer_name: str) -> kv
     for layer in reversed(stack):
         if isinstance(layer, FreeBSDDumpLayer | FreeBSDKernelLayer):
             return layer.dump
-    return open_dump(stack[0])
+    return _kernel_dump(kvm.open(unwrap_layer(stack[0], key)))
+
+
+def text_dump_of(context: interfaces.context.ContextInterface, layer_name: str) -> kvm.TextDump | None:
+    """The text dump in the file that a layer stands on, if it is one; `read` of it gives ``msgbuf.txt`` and others.
+
+    Raises:
+        kvm.FormatError, OSError: the file is damaged, or cannot be read.
+    """
+    try:
+        return unwrap_layer(layer_stack(context, layer_name)[0]).text
+    except (kvm.NotADumpError, kvm.MissingPieceError):
+        return None
 
 
 def open_dump(layer: interfaces.layers.DataLayerInterface) -> kvm.Dump:
-    """Open the dump of a FreeBSD kernel that a layer holds.
+    """Open the dump of a FreeBSD kernel that a layer holds, in no container any more.
 
     Raises:
         kvm.NotADumpError: it holds none, or an ELF core of a process or of another system.
         kvm.FormatError: it holds one that cannot be read, and why.
     """
-    dump = kvm.open(of_layer(layer))
+    return _kernel_dump(kvm.open(reader_of(layer), unwrap=False))
+
+
+def _kernel_dump(dump: kvm.Dump) -> kvm.Dump:
     if dump.core and not dump.core.is_kernel:
         msg = f"{dump.reader.name} is an ELF core, but not one of a FreeBSD kernel"
         raise kvm.NotADumpError(msg)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
 
 from volatility3.framework import constants, interfaces
 from volatility3.framework.automagic import symbol_cache
 from volatility3.framework.layers import resources
 
 from volatility3_freebsd_kvm._discovery import CATEGORY
-from volatility3_freebsd_kvm.exceptions import FormatError
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
+from volatility3_freebsd_kvm.layers.reader import local_path as local_path
+from volatility3_freebsd_kvm.layers.reader import unpacked_directory as unpacked_directory
 from volatility3_freebsd_kvm.layers.stack import kernel_layer_of, layer_stack
 from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
 
@@ -70,24 +69,6 @@ def configure(context: interfaces.context.ContextInterface, config_path: str, ch
     values = {"class": TABLE_CLASS, "isf_url": chosen.url, "symbol_mask": symbol_mask}
     for key, value in values.items():
         context.config[interfaces.configuration.path_join(config_path, key)] = value
-
-
-def local_path(location: str) -> Path:
-    """The path of a file URL.
-
-    Raises:
-        FormatError: it is the URL of something else.
-    """
-    parts = urlparse(location)
-    if parts.scheme != "file":
-        msg = f"{location} is no file of this machine: fetch it first"
-        raise FormatError(msg)
-    return Path(urllib.request.url2pathname(parts.path))
-
-
-def unpacked_directory() -> Path:
-    """Where kernels are unpacked to."""
-    return Path(constants.CACHE_PATH) / "freebsd-kvm"
 
 
 def symbols_in(path: Path, names: Collection[str]) -> dict[str, int]:

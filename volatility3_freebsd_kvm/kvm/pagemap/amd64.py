@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 from ...exceptions import AddressError, FormatError, NotMappedError, SymbolError
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
 from ..records import Protection
 from .base import PROTECTIONS, Decoded, DirectMap, Level, PageMap, SectionTable, TablePageMap, Window
+from .columns import column, enumerate_pages, own_address
 
 KERNBASE = 0xFFFFFFFF80000000
 """Where the kernel is linked; its text starts 2 MiB above (KERNSTART)."""
@@ -24,6 +26,9 @@ PG_PS = 0x80
 PG_FRAME = 0x000FFFFFFFFFF000
 SYMBOLS = ("KPML4phys", "kernbase", "kernphys", "la57", "KPML5phys")
 _RECURSIVE_SLOT = 256
+"""PML4PML4I and PML5PML5I."""
+_MAX_ROOTS = 1 << 11
+_LOOKED_THROUGH = 16 << 30
 _FABRICATED = 0x063
 """V, RW, A and M: all that the version 1 dumper sets in the entries it makes up for superpages."""
 _TOP = 1 << 64
@@ -70,7 +75,12 @@ class MinidumpPageMap(_Amd64Entries):
 
 
 class PageTables(_Amd64Entries):
-    """The kernel's own tables, from the PML4 on."""
+    """The kernel's own tables, from the PML4 on.
+
+    Attributes:
+        root: physical address of the top table.
+        maps_kernel: whether they map where the kernel starts.
+    """
 
     name = "4-level page tables"
     directs_in_tables = True
@@ -83,7 +93,8 @@ class PageTables(_Amd64Entries):
         windows = (Window(0, half, 0), Window(_TOP - half, _TOP, _TOP - 2 * half))
         super().__init__(memory, root & PG_FRAME, windows)
         self.root = root & PG_FRAME
-        if not self._maps(KERNBASE + NBPDR):
+        self.maps_kernel = self._maps(KERNBASE + NBPDR)
+        if not self.maps_kernel:
             self.warnings.append("the page tables do not map the start of the kernel; they may be damaged")
         if self._maps(DMAP_BASE + NBPDR, NBPDR):
             self.directs = (DirectMap(DMAP_BASE, DMAP_BASE + (1 << 42), 0),)
@@ -125,27 +136,32 @@ def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -
         memory: physical memory.
         symbols: values of ``KPML4phys`` and, where the kernel has them, ``kernbase``, ``kernphys``, ``la57`` and
             ``KPML5phys``. May be empty: then the tables are found by their self-map.
-        root: the physical address of the top table, if known; nothing else is needed then.
+        root: the physical address of the top table, PML4 or PML5, if known; nothing else is needed then.
 
     Raises:
         SymbolError: there is no way to the tables.
     """
     if root is not None:
-        return PageTables(memory, root)
+        return by_root(memory, root)
     if "KPML4phys" in symbols:
         return _by_symbols(memory, symbols)
-    candidates = find_roots(memory)
-    first = next(candidates, None)
-    if first is not None:
-        # Processes have such a page, too; only the kernel's maps nothing in the lower half.
-        for candidate in (first, *candidates):
-            if not any(memory.read(candidate, 8 * _RECURSIVE_SLOT)):
-                return PageTables(memory, candidate)
-        tables = PageTables(memory, first)
-        tables.warnings.append(f"the page tables at {first:#x} may be those of a process; pass the kernel to be sure")
+    for tables in find_tables(memory):
+        if _lower_half_in_use(memory, tables.root):
+            tables.warnings.append(
+                f"the page tables at {tables.root:#x} may be those of a process; pass the kernel to be sure"
+            )
         return tables
     msg = "no page table root: the symbol KPML4phys is needed (pass the kernel), and no table maps itself in this dump"
     raise SymbolError(msg)
+
+
+def by_root(memory: PhysicalMemory, root: int) -> PageTables:
+    """The tables with that top table; it has five levels if only so the start of the kernel is mapped."""
+    tables = PageTables(memory, root)
+    if tables.maps_kernel:
+        return tables
+    deeper = La57PageTables(memory, root)
+    return deeper if deeper.maps_kernel else tables
 
 
 def _by_symbols(memory: PhysicalMemory, symbols: Mapping[str, int]) -> PageTables:
@@ -199,18 +215,49 @@ def _kernphys_candidates(memory: PhysicalMemory, symbols: Mapping[str, int], ker
 
 
 def find_roots(memory: PhysicalMemory) -> Iterator[int]:
-    """Physical addresses of PML4 pages that refer to themselves in slot 256: the kernel's and those of processes.
+    """Physical addresses of top tables that refer to themselves in slot 256: the kernel's and those of processes.
 
-    A candidate must also map the kernel's text (slot 511) through a dumped page. Only the first 4 GiB are looked at,
-    where the kernel makes its tables at boot.
+    PML4 and PML5 pages alike. A candidate must also map the top of memory (slot 511) through a dumped page. Only the
+    first 4 GiB are looked at, where the kernel makes its tables at boot.
     """
-    for run in memory.runs(0, 1 << 32):
-        first = -(-run.pa // 4096) * 4096
-        for pa in range(first, run.pa + run.length - 4095, 4096):
-            at = run.offset + pa - run.pa + 8 * _RECURSIVE_SLOT
-            entry = int.from_bytes(memory.reader.buffer[at : at + 8], "little")
-            if entry & PG_FRAME == pa and entry & (PG_V | PG_PS) == PG_V and _is_kernel_root(memory, pa):
-                yield pa
+    for pa in own_address(memory, 8 * _RECURSIVE_SLOT, PG_FRAME, PG_V | PG_PS, PG_V):
+        if _is_kernel_root(memory, pa):
+            yield pa
+
+
+def find_tables(memory: PhysicalMemory) -> Iterator[PageTables]:
+    """The tables of `find_roots` that map the start of the kernel, the kernel's own first, and five levels before four.
+
+    Only the kernel's map nothing in the lower half. With LA57 the kernel keeps its PML4 with its self-map below the
+    PML5, which alone has all of the kernel's address space since 15.0.
+    """
+    found = [tables for root in islice(find_roots(memory), _MAX_ROOTS) if (tables := by_root(memory, root)).maps_kernel]
+    found.sort(key=lambda tables: (_lower_half_in_use(memory, tables.root), -len(tables.levels)))
+    return iter(found)
+
+
+def displacements(memory: PhysicalMemory, root: int, start: int) -> Iterator[int]:
+    """How far top tables of processes are from where they say that they are, from ``start`` on.
+
+    Each refers to itself and shares the kernel's top entry, so that it tells its true address: where an image leaves
+    out the gap below 4 GiB, what is behind it seems to be lower than that. A table above 4 GiB that is where it says
+    ends this: there is no gap.
+    """
+    kernel = int.from_bytes(memory.read(root + 8 * 511, 8), "little") & PG_FRAME
+    for first, entries in column(memory, 8 * _RECURSIVE_SLOT, start=start, end=start + _LOOKED_THROUGH):
+        for pa, entry in enumerate_pages(first, entries):
+            if entry & (PG_V | PG_PS) != PG_V or not 0 <= (distance := (entry & PG_FRAME) - pa) <= start:
+                continue
+            if int.from_bytes(memory.read(pa + 8 * 511, 8), "little") & PG_FRAME != kernel:
+                continue
+            if not distance and pa >= 1 << 32:
+                return
+            if distance and entry & PG_FRAME >= 1 << 32 and not distance % NBPDR:
+                yield distance
+
+
+def _lower_half_in_use(memory: PhysicalMemory, root: int) -> bool:
+    return any(memory.read(root, 8 * _RECURSIVE_SLOT))
 
 
 def _is_kernel_root(memory: PhysicalMemory, pa: int) -> bool:

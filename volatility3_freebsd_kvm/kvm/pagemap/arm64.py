@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
 from ..records import Protection
 from .base import PROTECTIONS, Decoded, Level, PageMap, SectionTable, TablePageMap, Window
+from .columns import column, enumerate_pages
 from .relocated import find_tables
 
 KERNBASE = 0xFFFF000000000000
@@ -20,6 +21,7 @@ _ADDRESS = 0x0000FFFFFFFFFFFF
 _FABRICATED = 0x703
 """AF, inner shareable, page: all that the dumper sets in the entries it makes up for blocks."""
 _ATTRIBUTES = 0xFFFF000000000FFF
+_TABLE_BITS = 0x07FF000000000FFF
 
 
 def _protection(entry: int) -> Protection:
@@ -108,3 +110,14 @@ def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -
     if root is not None:
         return kind(memory, root)
     return find_tables(memory, symbols, "pagetable_l0_ttbr1", KERNBASE, kind)
+
+
+def root_pages(memory: PhysicalMemory, start: int, end: int) -> Iterator[int]:
+    """Pages in ``[start, end)`` that may be the level 0 table of a kernel: its first entry is a table descriptor.
+
+    The kernel sets no other bit in these than those that make it one, and perhaps the limits in the topmost five.
+    """
+    for first, entries in column(memory, 0, start=start, end=end, step=memory.page_size):
+        for pa, entry in enumerate_pages(first, entries, memory.page_size):
+            if entry & _TABLE_BITS == 3 and entry & _ADDRESS & ~3:
+                yield pa

@@ -6,15 +6,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 from ...exceptions import AddressError, SymbolError
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
 from ..records import Protection
 from .base import PROTECTIONS, Decoded, Level, PageMap, SectionTable, TablePageMap, Window
+from .columns import occurrences, own_address
 
 SYMBOLS = ("kernbase", "pae_mode", "IdlePDPT", "IdlePTD_nopae", "IdlePTD", "tramp_idleptd")
+_RECURSIVE_SLOTS = (1022, 767)
+"""PTDPTDI: 12.0 and later (4/4), and before."""
+_PAE_RECURSIVE_SLOTS = (509, 510)
+"""Where the directory that holds the four entries from PTDPTDI on has its own: 13.0 and later, and before."""
+_OWN_PLACES = (3, 2)
+"""Which of the four its own is: since 12.0 the last, before that the third."""
+_RECURSIVE_PARTS = range(4)
+_LAST_QUARTET = 508
+_POINTER_FRAME = 0x0000000FFFFFF000
+_POINTER_FLAGS = 0xE18
+"""PWT, PCD and what software may use."""
+_MAX_ROOTS = 1 << 10
+_NEAR = 4 << 20
+_PROGRAMS = 0x08000000
 _TOP = 1 << 32
 PG_V = 1
 PG_PS = 0x80
@@ -120,13 +137,14 @@ def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -
         memory: physical memory.
         symbols: ``kernbase`` and one of: ``pae_mode`` with ``IdlePDPT`` and ``IdlePTD_nopae`` (13.0 and later),
             ``IdlePDPT`` (PAE kernels), ``IdlePTD``.
-        root: physical address of the PAE page directory pointers, if known; nothing else is needed then.
+        root: physical address of the page directory, or with PAE of the page directory pointers, if known; nothing
+            else is needed then.
 
     Raises:
         SymbolError: a symbol is missing or its value leads nowhere.
     """
     if root is not None:
-        return PaePageTables(memory, root)
+        return by_root(memory, root)
     delta = _kernel_delta(symbols)
 
     def word(name: str) -> int:
@@ -145,6 +163,66 @@ def full(memory: PhysicalMemory, symbols: Mapping[str, int], root: int | None) -
             return PaePageTables(memory, word(name)) if pae else PageTables(memory, word(name))
     msg = f"no page table root: the symbol {' or '.join(names)} is needed (pass the kernel)"
     raise SymbolError(msg)
+
+
+def by_root(memory: PhysicalMemory, root: int) -> PageTables | PaePageTables:
+    """The tables with that top table: four page directory pointers, or a page directory."""
+    return PaePageTables(memory, root) if _is_pointer_table(memory, root) else PageTables(memory, root)
+
+
+def _is_pointer_table(memory: PhysicalMemory, root: int) -> bool:
+    """Whether four page directory pointers are there: beside PG_V they have hardly a bit set (of PDEs, PG_RW is)."""
+    try:
+        pointers = struct.unpack("<4Q", memory.read(root, 32))
+    except AddressError:
+        return False
+    return any(pointers) and all(not entry or entry & ~_POINTER_FRAME & ~_POINTER_FLAGS == PG_V for entry in pointers)
+
+
+def find_tables(memory: PhysicalMemory) -> Iterator[PageTables | PaePageTables]:
+    """Tables whose page directory refers to itself: the kernel's, and those of processes.
+
+    Before 12.0 those of processes map the kernel as well; the kernel's, which map nothing else, come first.
+
+    # Reference: sys/i386/include/pmap.h (PTDPTDI), sys/i386/include/pmap_pae.h, sys/i386/include/pmap_nopae.h
+    """
+    for slot in _RECURSIVE_SLOTS:
+        found = islice(own_address(memory, 4 * slot, _FRAME, PG_V | PG_PS, PG_V, size=4), _MAX_ROOTS)
+        yield from sorted((PageTables(memory, pa) for pa in found), key=_maps_user_memory)
+    for slot in _PAE_RECURSIVE_SLOTS:
+        pages = list(islice(own_address(memory, 8 * slot, _PAE_FRAME, PG_V | PG_PS, PG_V), _MAX_ROOTS))
+        roots = (_pointer_table(memory, pa, slot - own, own) for pa in pages for own in _OWN_PLACES)
+        yield from sorted((PaePageTables(memory, root) for root in roots if root is not None), key=_maps_user_memory)
+
+
+def _maps_user_memory(tables: PageTables | PaePageTables) -> bool:
+    """Whether there is anything where programs are linked before 12.0 and kernels are not."""
+    return any(True for _ in tables.translations(_PROGRAMS, _PROGRAMS + (1 << 24)))
+
+
+def _pointer_table(memory: PhysicalMemory, pa: int, first: int, own: int) -> int | None:
+    """The page directory pointers to four directories.
+
+    Args:
+        memory: where they are.
+        pa: of one of the directories, which has entries for all four.
+        first: the index of the first of these entries.
+        own: which of the four the directory itself is.
+    """
+    entries = struct.unpack("<4Q", memory.read(pa + 8 * first, 32)) if 0 <= first <= _LAST_QUARTET else ()
+    directories = [entry & _PAE_FRAME for entry in entries if entry & (PG_V | PG_PS) == PG_V]
+    if len(set(directories)) < len(_RECURSIVE_PARTS) or directories[own] != pa:
+        return None
+    pattern = struct.pack("<4Q", *(directory | PG_V for directory in directories))
+    # They are made together at boot, one after the other.
+    near = max(0, min(directories) - _NEAR), max(directories) + _NEAR
+    for start, end in (near, (0, 1 << 32)):
+        for run in memory.runs(start, end):
+            for found in occurrences(memory.reader, run.offset, run.length, pattern):
+                place = run.pa + found - run.offset
+                if not place % len(pattern):
+                    return place
+    return None
 
 
 def _kernel_delta(symbols: Mapping[str, int]) -> int:

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ...exceptions import AddressError
 from ..minidump import MinidumpHeader
 from ..physical import PhysicalMemory
 from .base import PROTECTIONS, Decoded, Level, PageMap, SectionTable, TablePageMap, Window
+from .columns import column, enumerate_pages
 from .relocated import find_tables
 
 KERNBASE = 0xFFFFFFC000000000
 SYMBOLS = ("pagetable_l1", "kernbase")
+_KERNEL_ENTRY = 256
 _TOP = 1 << 64
 _PPN = 0x003FFFFFFFFFFC00
 """Bits 53:10; Svnapot and Svpbmt live above (libkvm forgets to mask them)."""
@@ -91,3 +93,14 @@ def _is_sv48(memory: PhysicalMemory, root: int) -> bool:
         return not entry(256) & 1 and entry(511) & 0xF == 1
     except AddressError:
         return False
+
+
+def root_pages(memory: PhysicalMemory, start: int, end: int) -> Iterator[int]:
+    """Pages in ``[start, end)`` that may be the Sv39 top table of a kernel: the entry for its start is a pointer.
+
+    A Sv48 kernel has that table below its top table, and all of the kernel is in it.
+    """
+    for first, entries in column(memory, 8 * _KERNEL_ENTRY, start=start, end=end):
+        for pa, entry in enumerate_pages(first, entries):
+            if entry & 0xF == 1 and entry & _PPN:
+                yield pa

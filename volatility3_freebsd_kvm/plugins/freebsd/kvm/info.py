@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import string
 from collections.abc import Iterator
 
@@ -9,12 +10,16 @@ from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
 from volatility3_freebsd_kvm import kvm
-from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
+from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel, FreeBSDKey
+from volatility3_freebsd_kvm.layers.container import unwrap_layer
 from volatility3_freebsd_kvm.layers.stack import dump_of, kernel_layer_of, layer_stack
+from volatility3_freebsd_kvm.output import clean
 from volatility3_freebsd_kvm.symbols import loading
 
 Row = tuple[str, str | interfaces.renderers.BaseAbsentValue]
 _SHOWN_RANGES = 16
+_SHOWN_TEXT = 512
+_FIRST_WITH_EXTENT = 4
 _LOOKED_AT = 1 << 20
 _PRINTABLE = frozenset(string.printable.encode())
 
@@ -25,6 +30,66 @@ def _span(start: int, end: int) -> str:
 
 def _section(offset: int, size: int) -> str:
     return f"{_span(offset, offset + size)} of the file ({size} bytes)"
+
+
+def _verdict(error: Exception) -> str:
+    if isinstance(error, kvm.NotADumpError):
+        return "no FreeBSD kernel dump"
+    return "dump that cannot be opened" if isinstance(error, kvm.MissingPieceError | OSError) else "damaged dump"
+
+
+def container_rows(unwrapped: kvm.Unwrapped) -> Iterator[Row]:
+    """What a dump arrived in, and what its header and savecore say of it."""
+    for container in unwrapped.containers:
+        yield "Container", container.text
+    if unwrapped.header:
+        yield from _header_rows(unwrapped.header, parity_ok=unwrapped.parity_ok)
+    if unwrapped.info_file:
+        yield from _saved_rows(unwrapped.info_file, alone=unwrapped.header is None)
+
+
+def _header_rows(header: kvm.KernelDumpHeader, *, parity_ok: bool) -> Iterator[Row]:
+    yield "Dump host", header.hostname
+    yield "Dump time", _utc(header.when) if header.when else renderers.UnreadableValue()
+    yield "Dump kernel", header.version_string
+    yield "Panic", header.panic_string or renderers.NotApplicableValue()
+    yield "Dump architecture", f"{header.architecture}, version {header.architecture_version}"
+    yield "Dump length", str(header.length)
+    yield "Dump extent", str(header.extent) if header.version >= _FIRST_WITH_EXTENT else renderers.NotAvailableValue()
+    yield "Dump block size", str(header.block_size)
+    yield "Dump parity", "ok" if parity_ok else "bad"
+
+
+def _saved_rows(info: kvm.InfoFile, *, alone: bool) -> Iterator[Row]:
+    """The info file; what the dump header says as well is left to it."""
+    yield "Info file", info.path.name
+    if alone:
+        yield "Dump host", info.hostname
+        yield "Dump time", _utc(info.when) if info.when else f"{info.time} (local time of that machine)"
+        yield "Dump kernel", info.version_string
+        yield "Panic", info.panic_string or renderers.NotApplicableValue()
+    yield "Saved from", info.device or renderers.NotAvailableValue()
+    yield "Saved length", str(info.length) if info.length is not None else renderers.NotAvailableValue()
+    yield "Saved status", info.status or renderers.NotAvailableValue()
+
+
+def _utc(when: datetime.datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def text_rows(unwrapped: kvm.Unwrapped) -> Iterator[Row]:
+    """A text dump: its header and files."""
+    yield "Format", "text dump"
+    yield from container_rows(unwrapped)
+    if unwrapped.text:
+        if not unwrapped.header and not unwrapped.info_file:
+            for variable, name in (("Dump kernel", "version.txt"), ("Panic", "panic.txt")):
+                if name in unwrapped.text.files:
+                    yield variable, " ".join(unwrapped.text.read(name)[:_SHOWN_TEXT].decode("utf-8", "replace").split())
+        for name, (_, size) in unwrapped.text.files.items():
+            yield "File", f"{name}, {size} bytes"
+    for warning in unwrapped.warnings:
+        yield "Warning", warning
 
 
 class Info(interfaces.plugins.PluginInterface):
@@ -46,7 +111,11 @@ class Info(interfaces.plugins.PluginInterface):
         """One row for each thing that is known."""
         return renderers.TreeGrid(
             [("Variable", str), ("Value", str)],
-            ((0, row) for row in self.describe(self.context, str(self.config["primary"]))),
+            # What a dump says may hold anything.
+            (
+                (0, (name, clean(value) if isinstance(value, str) else value))
+                for name, value in self.describe(self.context, str(self.config["primary"]))
+            ),
         )
 
     @classmethod
@@ -54,13 +123,19 @@ class Info(interfaces.plugins.PluginInterface):
         """``(variable, value)`` for the dump that a layer stands on."""
         layers = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in layer_stack(context, layer_name))
         try:
-            dump = dump_of(context, layer_name)
-        except kvm.FormatError as error:
-            yield "Format", "no FreeBSD kernel dump" if isinstance(error, kvm.NotADumpError) else "damaged dump"
+            dump = dump_of(context, layer_name, FreeBSDKey.location(context))
+        except kvm.TextDumpError:
+            yield from text_rows(unwrap_layer(layer_stack(context, layer_name)[0]))
+            yield "Layers", layers
+            return
+        except (kvm.FormatError, OSError) as error:
+            yield "Format", _verdict(error)
             yield "Problem", str(error)
             yield "Layers", layers
             return
         yield from cls._identity(dump)
+        if dump.unwrapped:
+            yield from container_rows(dump.unwrapped)
         if isinstance(dump, kvm.Minidump):
             yield from cls._minidump(dump)
         elif isinstance(dump, kvm.ElfDump):
@@ -87,7 +162,8 @@ class Info(interfaces.plugins.PluginInterface):
             return
         yield "Kernel", chosen.banner or renderers.UnreadableValue()
         yield "Kernel names", f"{chosen.symbols} symbols of {chosen.identity.symbols_from or chosen.url}"
-        yield "Kernel types", f"{chosen.types} structures from {chosen.identity.types_from or chosen.url}"
+        origin = f"{chosen.types} structures from {chosen.identity.types_from or chosen.url}"
+        yield "Kernel types", origin if chosen.types else "none"
         yield "Kernel fit", f"{chosen.fit}{'; used because of --freebsd-force' if chosen.forced else ''}"
 
     @staticmethod

@@ -10,6 +10,7 @@ from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
 from volatility3_freebsd_kvm import kvm
+from volatility3_freebsd_kvm.layers.container import FreeBSDContainerLayer
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
 from volatility3_freebsd_kvm.layers.stack import layer_stack
@@ -77,6 +78,9 @@ class Layers(interfaces.plugins.PluginInterface):
             return cls._kernel_extent(layer)
         if isinstance(layer, FreeBSDDumpLayer):
             return cls._dump_extent(layer.dump)
+        if isinstance(layer, FreeBSDContainerLayer):
+            size = layer.maximum_address + 1
+            return Extent(size, size, "; ".join(container.text for container in layer.unwrapped.containers))
         if isinstance(layer, interfaces.layers.TranslationLayerInterface):
             length = layer.maximum_address - layer.minimum_address + 1
             mapped = sum(size for _, size, *_ in layer.mapping(layer.minimum_address, length, ignore_errors=True))
