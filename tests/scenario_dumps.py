@@ -51,7 +51,8 @@ def kernel_over(name: str, dump: kvm.Dump) -> Kernel:
     image, machine, _ = load(name)
     structs = Structs(dump.kernel.read, image.types.types, machine.word_bits, machine.byteorder)
     ring = dump.message_buffer if isinstance(dump, kvm.Minidump) else b""
-    return Kernel(Names(symbols_of(name), structs, dump.kerndisp), machine.arch, image.variables, ring)
+    names = Names(symbols_of(name), structs, dump.kerndisp)
+    return Kernel(names, machine.arch, image.variables, ring, dump.kernel)
 
 
 @contextmanager
@@ -67,11 +68,11 @@ def changed(memory: KernelMemory, changes: Mapping[int, bytes]) -> Iterator[None
             memory.write(address, data)
 
 
-def damaged(name: str, changes: Mapping[int, bytes]) -> Kernel:
-    """The scenario's kernel over a minidump whose memory was changed."""
+def damaged(name: str, changes: Mapping[int, bytes], form: str = "minidump") -> Kernel:
+    """The scenario's kernel over a dump whose memory was changed."""
     memory = build_world(name).memory
     with changed(memory, changes):
-        return kernel_over(name, kvm.open(memory.minidump().data))
+        return kernel_over(name, kvm.open(FORMATS[form](memory), symbols=load(name)[0].symbols))
 
 
 def write_dump(name: str, directory: Path, form: str = "minidump") -> tuple[Path, Path]:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from volatility3.cli import text_renderer
-from volatility3.framework import renderers
+from volatility3.framework import interfaces, renderers
 from volatility3.framework.renderers import format_hints
 
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
 from volatility3_freebsd_kvm.exceptions import FormatError, NotMappedError, SymbolError
-from volatility3_freebsd_kvm.output import Hex, cell, clean, grid, problem_row, rows
+from volatility3_freebsd_kvm.output import Hex, cell, clean, grid, problem_row, rows, save
 from volatility3_freebsd_kvm.text import printable
 
 COLUMNS = [("PID", int), ("Address", Hex), ("Name", str), ("Notes", str)]
@@ -173,3 +173,56 @@ def test_rows_come_as_the_walk_goes() -> None:
 
     assert next(rows(COLUMNS, walk(), values))[0] == 0
     assert seen == [0]
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+class Saved(io.BytesIO, interfaces.plugins.FileHandlerInterface):  # type: ignore[misc]
+    """Keeps what was written; the framework's own may or may not seek."""
+
+    can_seek = True
+    content = b""
+
+    def __init__(self, filename: str) -> None:
+        io.BytesIO.__init__(self)
+        interfaces.plugins.FileHandlerInterface.__init__(self, filename)
+
+    def seekable(self) -> bool:
+        return self.can_seek
+
+    def seek(self, *where: int) -> int:
+        if not self.can_seek:
+            raise io.UnsupportedOperation("seek")
+        return super().seek(*where)
+
+    def close(self) -> None:
+        if not self.closed:
+            type(self).content = self.getvalue()
+            self.preferred_filename = f"final-{self.preferred_filename}"
+        super().close()
+
+
+class Stream(Saved):
+    can_seek = False
+
+
+@pytest.mark.parametrize("handler", [Saved, Stream])
+@pytest.mark.parametrize(
+    ("size", "pieces", "content"),
+    [
+        (6, [(0, b"abcdef")], b"abcdef"),
+        (6, [(1, b"b"), (4, b"ef")], b"\0b\0\0ef"),
+        (5, [(0, b"a"), (3, b"d")], b"a\0\0d\0"),
+        (4, [(1, b"b")], b"\0b\0\0"),
+        (3, [], b"\0\0\0"),
+        (1, [], b"\0"),
+        (0, [], b""),
+        (3 << 20, [((2 << 20) + 1, b"x")], bytes((2 << 20) + 1) + b"x" + bytes((1 << 20) - 2)),
+    ],
+)
+def test_files_have_zeros_where_nothing_is(
+    handler: type[Saved], size: int, pieces: list[tuple[int, bytes]], content: bytes
+) -> None:
+    assert save(handler, "name", size, pieces) == "final-name"
+    assert handler.content == content

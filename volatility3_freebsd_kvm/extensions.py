@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import constants, objects
 
+from volatility3_freebsd_kvm.layers.process import add_process_layer
 from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ class KernelObject(objects.StructType):
         Raises:
             SymbolError: no module of the context has the object's symbol table.
         """
-        from volatility3_freebsd_kvm.bsd.kernel import Kernel
-        from volatility3_freebsd_kvm.image.table import variables_of
+        from volatility3_freebsd_kvm.symbols.walkable import walkable_kernel
 
-        table = self._context.symbol_space[self.get_symbol_table_name()]
-        return Kernel(table.names, variables=variables_of(table.content))
+        name = self.get_symbol_table_name()
+        table = self._context.symbol_space[name]
+        return walkable_kernel(self._context, table.layer_name, name)
 
     def get_address(self) -> int:
         """The object's address with its sign extension, as the kernel has it."""
@@ -109,6 +110,35 @@ class Proc(KernelObject):
         from volatility3_freebsd_kvm.bsd.vm import process_maps
 
         return process_maps(self.get_kernel(), [int(self.p_pid)])
+
+    def add_process_layer(self, config_prefix: str | None = None, preferred_name: str | None = None) -> str | None:
+        """The name of a layer with the process's memory, made if there is none yet.
+
+        Args:
+            config_prefix: where in the configuration a new layer has its own.
+            preferred_name: of a new layer; a free one like it is taken.
+
+        Returns:
+            None if the process has no memory of its own, or the dump has none of it.
+        """
+        from volatility3_freebsd_kvm.bsd.user import UserMemories
+
+        kernel, proc = self._walkable()
+        if UserMemories(kernel).why_none(proc):
+            return None
+        name = preferred_name or f"{self.vol.layer_name}_Process{int(self.p_pid)}"
+        table = self.get_symbol_table_name()
+        return add_process_layer(self._context, str(self.vol.layer_name), table, proc.address_, name, config_prefix)
+
+    def get_process_memory_sections(self, heap_only: bool = False) -> Iterator[tuple[int, int]]:
+        """``(address, length)`` of what is mapped, whether or not it is in memory.
+
+        Args:
+            heap_only: only anonymous memory that can be written, without stacks.
+        """
+        from volatility3_freebsd_kvm.bsd.vm import memory_sections
+
+        return memory_sections(*self._walkable(), heap_only=heap_only)
 
 
 class Thread(KernelObject):

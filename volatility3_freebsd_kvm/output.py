@@ -7,6 +7,7 @@ plugin runs.
 from __future__ import annotations
 
 import datetime
+import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,8 +18,6 @@ from volatility3.framework.renderers import format_hints
 
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
-from volatility3_freebsd_kvm.layers.stack import dump_of
-from volatility3_freebsd_kvm.symbols.table import FreeBSDKernelSymbols
 from volatility3_freebsd_kvm.text import printable
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ vollog = logging.getLogger(__name__)
 
 R = TypeVar("R")
 Columns = Sequence[tuple[str, type]]
+_ZEROS = bytes(1 << 20)
 _ABSENT = {
     Absent.UNREADABLE: renderers.UnreadableValue,
     Absent.NOT_AVAILABLE: renderers.NotAvailableValue,
@@ -42,24 +42,10 @@ def kernel_requirement() -> requirements.ModuleRequirement:
 
 def kernel_of(plugin: interfaces.plugins.PluginInterface) -> Kernel:
     """The kernel for the walkers; the plugin has the requirement `kernel_requirement`."""
-    from volatility3_freebsd_kvm.bsd.kernel import Kernel
-    from volatility3_freebsd_kvm.image.table import variables_of
-    from volatility3_freebsd_kvm.symbols.names import content_of, names_of
+    from volatility3_freebsd_kvm.symbols.walkable import walkable_kernel
 
-    context = plugin.context
-    module = context.modules[str(plugin.config["kernel"])]
-    table = context.symbol_space[module.symbol_table_name]
-    layer = context.layers[module.layer_name]
-    content = content_of(table)
-    names = table.names if isinstance(table, FreeBSDKernelSymbols) else names_of(content, layer)
-    architecture, message_buffer = "", b""
-    try:
-        dump = dump_of(context, module.layer_name)
-        architecture = dump.architecture
-        message_buffer = dump.message_buffer_pages if isinstance(dump, kvm.Minidump) else b""
-    except kvm.FormatError:
-        pass
-    return Kernel(names, architecture, variables_of(content), message_buffer)
+    module = plugin.context.modules[str(plugin.config["kernel"])]
+    return walkable_kernel(plugin.context, module.layer_name, module.symbol_table_name)
 
 
 def grid(columns: Columns, records: Iterable[R | Problem], row: Callable[[R], Sequence[Any]]) -> renderers.TreeGrid:
@@ -115,13 +101,53 @@ def cell(value: Any, kind: type) -> Any:
         return renderers.NotAvailableValue()
     if isinstance(value, Absent):
         return _ABSENT[value]()
-    if isinstance(value, interfaces.renderers.BaseAbsentValue):
+    if isinstance(value, interfaces.renderers.BaseAbsentValue | interfaces.renderers.BasicType):
         return value
     if kind is str:
         return clean(", ".join(map(str, value)) if isinstance(value, list | tuple | set | frozenset) else str(value))
     if kind is datetime.datetime:
         return value
     return kind(value)
+
+
+def save(
+    open_file: type[interfaces.plugins.FileHandlerInterface], name: str, size: int, pieces: Iterable[tuple[int, bytes]]
+) -> str:
+    """Write a file through the framework.
+
+    Args:
+        open_file: the plugin's ``open``.
+        name: what the file should be called; the framework may add to it if there is such a file.
+        size: how long it gets, in bytes.
+        pieces: ``(offset, bytes)``, rising; what is between them and behind the last one becomes zeros.
+
+    Returns:
+        What it is called.
+
+    Raises:
+        kvm.MissingPieceError: it cannot be written.
+    """
+    try:
+        with open_file(name) as file:
+            position = 0
+            for offset, data in pieces:
+                _write_zeros(file, offset - position, last=False)
+                file.write(data)
+                position = offset + len(data)
+            _write_zeros(file, size - position, last=True)
+    except OSError as error:
+        msg = f"{name} cannot be written: {error.strerror or error}"
+        raise kvm.MissingPieceError(msg) from None
+    return str(file.preferred_filename)
+
+
+def _write_zeros(file: interfaces.plugins.FileHandlerInterface, count: int, *, last: bool) -> None:
+    """Leave a hole in the file where its kind allows; something must be behind that."""
+    if count > 1 and file.seekable():
+        file.seek(count - last, io.SEEK_CUR)
+        count = int(last)
+    for start in range(0, count, len(_ZEROS)):
+        file.write(_ZEROS[: count - start])
 
 
 clean = printable

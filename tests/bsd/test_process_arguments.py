@@ -11,17 +11,26 @@ from tests.bsd.process_truth import IN_ORDER, PROCESSES, address_of, credentials
 from tests.scenario.build_vm import stack_of
 from tests.scenario.kernels import build_world
 from tests.scenario.model import Process
-from tests.scenario.user_memory import Stack, has_memory
+from tests.scenario.user_memory import Stack, StackBuilder, has_memory
 from tests.scenario_dumps import damaged, walkable
-from volatility3_freebsd_kvm.bsd import arguments
 from volatility3_freebsd_kvm.bsd.arguments import Arguments, Variable, argument_records, environment_records
 from volatility3_freebsd_kvm.bsd.kernel import Kernel
 from volatility3_freebsd_kvm.bsd.objects import Object
 from volatility3_freebsd_kvm.bsd.records import Absent, Problem
+from volatility3_freebsd_kvm.bsd.user import UserMemories
+from volatility3_freebsd_kvm.bsd.user_strings import UserStrings
 from volatility3_freebsd_kvm.exceptions import NotDumpedError
 
 NOT_DUMPED = "are on the user's stack, which is not dumped: minidumps have no user pages"
 CACHED = [process for process in PROCESSES.values() if process.args and process.args_cached]
+
+
+@pytest.fixture
+def full(kernel: str) -> str:
+    """A kernel whose architecture has full dumps."""
+    if kernel.endswith("powerpc64"):
+        pytest.skip("full dumps of powerpc64 cannot be translated")
+    return kernel
 
 
 def expected_arguments(process: Process, kernel: str, *, stack: bool) -> Arguments:
@@ -42,12 +51,21 @@ def test_arguments_are_as_described(kernel: str) -> None:
     assert list(argument_records(walkable(kernel))) == expected
 
 
-def test_a_full_dump_is_not_called_a_minidump(kernel: str) -> None:
-    if kernel not in ("12.1-amd64", "15-amd64"):
-        pytest.skip("the same for all")
-    (record,) = argument_records(walkable(kernel, "full"), [880])
-    assert isinstance(record, Arguments)
-    assert record.notes == ("the arguments are on the user's stack, which cannot be read yet",)
+def test_arguments_of_a_full_dump(full: str) -> None:
+    expected = [expected_arguments(PROCESSES[pid], full, stack=True) for pid in IN_ORDER]
+    assert list(argument_records(walkable(full, "full"))) == expected
+
+
+def test_the_environment_of_a_full_dump(full: str) -> None:
+    check_environment(walkable(full, "full"))
+
+
+def check_environment(kernel: Kernel) -> None:
+    found = [one for one in environment_records(kernel) if isinstance(one, Variable)]
+    variables = [(one.pid, f"{one.name}={one.value}") for one in found if isinstance(one.name, str)]
+    assert variables == [(pid, text) for pid in IN_ORDER for text in PROCESSES[pid].environment]
+    empty = {one.pid for one in found if one.notes == ("its environment is empty",)}
+    assert empty == {pid for pid in IN_ORDER if has_memory(PROCESSES[pid]) and not PROCESSES[pid].environment}
 
 
 def test_the_environment_is_not_in_a_minidump(kernel: str) -> None:
@@ -153,10 +171,10 @@ def stacks(monkeypatch: pytest.MonkeyPatch) -> Give:
     """Make the stacks of a kernel's processes readable."""
 
     def give(name: str, changes: Changes | None = None) -> None:
-        def memory(_kernel: Kernel, proc: Object) -> StackMemory:
+        def memory(_memories: UserMemories, proc: Object) -> StackMemory:
             return StackMemory(stack_of(build_world(name), PROCESSES[proc.p_pid]), changes or {})
 
-        monkeypatch.setattr(arguments, "user_memory", memory)
+        monkeypatch.setattr(UserMemories, "of", memory)
 
     return give
 
@@ -169,11 +187,7 @@ def test_arguments_of_the_stack(kernel: str, stacks: Give) -> None:
 
 def test_environment_of_the_stack(kernel: str, stacks: Give) -> None:
     stacks(kernel)
-    found = [one for one in environment_records(walkable(kernel)) if isinstance(one, Variable)]
-    variables = [(one.pid, f"{one.name}={one.value}") for one in found if isinstance(one.name, str)]
-    assert variables == [(pid, text) for pid in IN_ORDER for text in PROCESSES[pid].environment]
-    empty = {one.pid for one in found if one.notes == ("its environment is empty",)}
-    assert empty == {pid for pid in IN_ORDER if has_memory(PROCESSES[pid]) and not PROCESSES[pid].environment}
+    check_environment(walkable(kernel))
 
 
 def stack_at(name: str, pid: int) -> Stack:
@@ -210,6 +224,26 @@ def test_a_variable_without_a_value(name: str, stacks: Give) -> None:
     assert (found[0].name, found[0].value, found[0].notes) == ("HOME:/home/alice", "", ("a string without =",))
 
 
+@pytest.mark.parametrize("name", ["12.1-amd64", "15-amd64", "15-arm64"])
+def test_32_bit_processes_of_a_64_bit_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pointers of four bytes, and a ps_strings of their own size (SV_ILP32)."""
+    modern = structs_of(name).has("vmspace", "vm_stacktop")
+    stack = StackBuilder(32, "little", modern=modern).build(("sh", "-c", "true"), ("A=1", "B="), "/bin/sh", 1)
+    changes = member_change(name, "sysentvec", "FreeBSD ELF64", "sv_flags", 0x100)
+    if modern:
+        changes |= member_change(name, "sysentvec", "FreeBSD ELF64", "sv_psstringssz", 16)
+        changes |= member_change(name, "vmspace", 880, "vm_stacktop", stack.top)
+    else:
+        changes |= member_change(name, "sysentvec", "FreeBSD ELF64", "sv_psstrings", stack.ps_strings)
+    monkeypatch.setattr(UserMemories, "of", lambda _memories, _proc: StackMemory(stack, {}))
+    kernel = damaged(name, changes)
+    (record,) = argument_records(kernel, [880])
+    assert isinstance(record, Arguments)
+    assert (record.arguments, record.source, record.notes) == (("sh", "-c", "true"), "user stack", ())
+    found = [(one.name, one.value) for one in environment_records(kernel, [880]) if isinstance(one, Variable)]
+    assert found == [("A", "1"), ("B", "")]
+
+
 def test_a_stack_that_is_not_there(name: str, stacks: Give) -> None:
     top = member_change(name, "sysentvec", "FreeBSD ELF64", "sv_psstrings", 0x10000)
     if structs_of(name).has("vmspace", "vm_stacktop"):
@@ -232,7 +266,7 @@ def test_strings_that_are_all_the_same_are_not_read_for_ever(name: str, stacks: 
                 return (60_000).to_bytes(4, structs.byteorder)
             return b"x" * length
 
-    strings = arguments.UserStrings(Endless(), structs.word_size, structs.byteorder, 0x10000, [])
+    strings = UserStrings(Endless(), structs.word_size, structs.byteorder, 0x10000, [])
     (text,) = strings.arguments()
     assert text == "x" * (1 << 19)
     assert strings.notes == ["only 1 of 60000 strings are shown: they are too long to be true"]

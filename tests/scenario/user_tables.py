@@ -18,7 +18,10 @@ X86_USER, X86_GLOBAL = 0x4, 0x100
 ARM64_USER, ARM64_NOT_GLOBAL, ARM64_PXN, ARM64_UXN = 0x40, 0x800, 1 << 53, 1 << 54
 RISCV_USER, RISCV_GLOBAL, RISCV_LEAF = 0x10, 0x20, 0xE
 ARM_USER, ARM_NOT_GLOBAL = 0x20, 0x800
+X86_NO_EXECUTE = 1 << 63
 NO_CR3 = -1
+PTI_RELEASE = "13.0"
+"""The kernel that isolates its page tables (vm.pmap.pti)."""
 SATP_SV39 = 8 << 60
 
 
@@ -119,6 +122,21 @@ class UserTables:
             )
             if self.world.has("pmap", "pm_stage") and architecture == "arm64":
                 pmap.pm_stage = 1  # PM_STAGE1
+            if architecture == "amd64" and self.world.release == PTI_RELEASE:
+                self._isolate(pmap, root)
+
+    def _isolate(self, pmap: Object, root: int) -> None:
+        """`pmap_pinit_pml4_pti`: a table for user mode with the same lower half, which the kernel may not execute."""
+        page = self.memory.allocate()
+        for slot in range(0, self.memory.page_size // 2, 8):
+            entry = self.memory.read_integer(root + slot, 8)
+            if entry:
+                self.memory.write_integer(page + slot, entry, 8)
+                self.memory.write_integer(root + slot, entry | X86_NO_EXECUTE, 8)
+        self.world.memory.user_pages.add(page)
+        self._account(self.array.page(page))
+        table = self.world.memory.direct_va(page)
+        set_members(self.world, pmap, pm_ucr3=page, pm_pml4u=table, pm_pmltopu=table)
 
     def _kernel_view(self, pages: Iterable[int]) -> int:
         """Where the kernel itself sees tables that no direct map shows; so minidumps have these pages."""

@@ -431,6 +431,11 @@ def test_user_pages(user_spaces: dict[int, UserSpace], reader: KernelReader) -> 
                 user_spaces[process.pid].translate(0x100000)
 
 
+def test_one_kernel_isolates_its_page_tables(user_spaces: dict[int, UserSpace], kernel: str) -> None:
+    if kernel.endswith("amd64"):
+        assert {space.is_isolated() for space in user_spaces.values()} == {kernel == "13.0-amd64"}
+
+
 def strings(reader: KernelReader, space: UserSpace, vector: int, count: int) -> list[str]:
     pointers = space.read(vector, (count + 1) * reader.word)
     words = [

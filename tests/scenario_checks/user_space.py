@@ -33,7 +33,7 @@ class UserSpace:
             top = "pm_pmltop" if reader.has("pmap", "pm_pmltop") else "pm_pml4"
             root = reader.field(pmap, "pmap", "pm_cr3")
             assert reader.field(pmap, "pmap", top) == dmap + root
-            assert reader.field(pmap, "pmap", "pm_ucr3") == 2**64 - 1
+            self.user_root = reader.field(pmap, "pmap", "pm_ucr3")
             return root
         if self.arch == "arm64":
             assert reader.field(pmap, "pmap", "pm_ttbr") == reader.field(pmap, "pmap", "pm_l0_paddr")
@@ -44,6 +44,17 @@ class UserSpace:
             return (satp & (1 << 44) - 1) << 12
         name = {"i386": "pm_pdir", "i386-pae": "pm_pdpt_pae", "arm": "pm_pt1"}[self.arch]
         return reader.dump.kvatop(reader.field(pmap, "pmap", name))
+
+    def is_isolated(self) -> bool:
+        """Whether user mode has a table of its own, with the same lower half and no kernel."""
+        if self.user_root == 2**64 - 1:
+            return False
+        own, user = (self.dump.read_physical(root, 4096) for root in (self.root, self.user_root))
+        assert user[2048:] == bytes(2048)
+        for at in range(0, 2048, 8):
+            entries = [int.from_bytes(table[at : at + 8], self.order) for table in (own, user)]
+            assert entries[0] == (entries[1] | 1 << 63 if entries[1] else 0)
+        return True
 
     def translate(self, va: int) -> int:
         if self.arch == "arm":

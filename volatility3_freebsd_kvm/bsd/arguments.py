@@ -16,7 +16,7 @@ from .objects import Object
 from .process import Found, chosen
 from .process_flags import P_KPROC, has_flag, is_zombie
 from .records import Absent, Problem, attempt
-from .user import user_memory
+from .user import UserMemories
 from .user_strings import ARG_MAX, UserStrings
 
 KERNEL_COPY, USER_STACK = "p_args", "user stack"
@@ -68,17 +68,19 @@ def argument_records(
     lacking = unmet(kernel, "arguments", ["proc.p_args", "pargs.ar_args"])
     if lacking:
         yield lacking
+    memories = UserMemories(kernel)
     for found in chosen(kernel, pids, jails):
-        yield _command_line(kernel, found.proc) if isinstance(found, Found) else found
+        yield _command_line(memories, found.proc) if isinstance(found, Found) else found
 
 
-def _command_line(kernel: Kernel, proc: Object) -> Arguments:
+def _command_line(memories: UserMemories, proc: Object) -> Arguments:
+    kernel = memories.kernel
     fields = Fields()
     command = fields.take("p_comm", lambda: str(proc.p_comm))
     arguments: tuple[str, ...] | Absent | None
     arguments, source = fields.take("p_args", lambda: kernel_copy(kernel, proc, fields.note)), KERNEL_COPY
     if arguments is None and _has_user_part(proc):
-        arguments, source = _on_stack(kernel, proc, "arguments", UserStrings.arguments, fields), USER_STACK
+        arguments, source = _on_stack(memories, proc, "arguments", UserStrings.arguments, fields), USER_STACK
     elif arguments is None:
         arguments, source = (f"[{command}]" if isinstance(command, str) else "[]",), ""
     return Arguments(
@@ -129,17 +131,15 @@ def _has_user_part(proc: Object) -> bool:
 
 
 def _on_stack(
-    kernel: Kernel, proc: Object, what: str, take: Callable[[UserStrings], tuple[str, ...]], fields: Fields
+    memories: UserMemories, proc: Object, what: str, take: Callable[[UserStrings], tuple[str, ...]], fields: Fields
 ) -> tuple[str, ...] | Absent:
     """Strings of a process's stack, or why there are none."""
-    memory = user_memory(kernel, proc)
+    memory = memories.of(proc)
     if memory is None:
-        # Only minidumps carry the message buffer in front.
-        why = "is not dumped: minidumps have no user pages" if kernel.message_buffer else "cannot be read yet"
-        fields.note(f"the {what} are on the user's stack, which {why}")
+        fields.note(f"the {what} are on the user's stack, which {memories.why_none(proc)}")
         return Absent.UNREADABLE
     try:
-        strings = UserStrings.of(kernel, proc, memory)
+        strings = UserStrings.of(memories.kernel, proc, memory)
         found = take(strings)
     except KVMError as error:
         fields.note(f"the {what} on the user's stack cannot be read: {error}")
@@ -157,18 +157,19 @@ def environment_records(
 ) -> Iterator[Variable | Problem]:
     """The environment of every user process, or of those that `chosen` gives: a record a variable."""
     wanted = tuple(pids)
+    memories = UserMemories(kernel)
     for found in chosen(kernel, wanted, jails):
         if isinstance(found, Problem):
             yield found
         elif _has_user_part(found.proc):
-            yield from _environment(kernel, found.proc)
+            yield from _environment(memories, found.proc)
         elif wanted:
             yield _without(found.proc, ("a kernel process or a zombie has no environment",))
 
 
-def _environment(kernel: Kernel, proc: Object) -> Iterator[Variable]:
+def _environment(memories: UserMemories, proc: Object) -> Iterator[Variable]:
     fields = Fields()
-    strings = _on_stack(kernel, proc, "environment variables", UserStrings.environment, fields)
+    strings = _on_stack(memories, proc, "environment variables", UserStrings.environment, fields)
     if isinstance(strings, Absent) or not strings:
         yield _without(proc, fields.notes or ("its environment is empty",))
         return

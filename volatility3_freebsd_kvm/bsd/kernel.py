@@ -11,6 +11,7 @@ from ..image.nlist import KERNEL, Location, Names, Resolved
 from ..image.structs import Structs
 from ..image.types import TypeReference
 from ..image.vnet import Vnet
+from ..kvm.space import AddressSpace
 from .objects import Object, Pointer, value_at
 
 
@@ -23,12 +24,15 @@ class Kernel:
         architecture: FreeBSD's name of it: ``amd64``, ``arm64``, ``riscv``, …
         variables: the types of the kernel's symbols, where they are known.
         message_buffer: the raw ring from the minidump's header with the rest of its last page, empty in other dumps.
+        space: the kernel's address space: physical memory and page tables, for those who need more than its bytes.
+            None where only bytes can be had.
     """
 
     names: Names
     architecture: str = ""
     variables: Mapping[str, TypeReference] = field(default_factory=dict)
     message_buffer: bytes = b""
+    space: AddressSpace | None = None
 
     @property
     def structs(self) -> Structs:

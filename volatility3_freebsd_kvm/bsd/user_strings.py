@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..exceptions import AddressError, FormatError
 from .kernel import Kernel
 from .objects import Object
-from .user import UserMemory
+from .user import Readable
 
 ARG_MAX = 512 * 1024
 """Pointers and strings that exec takes; 256 KiB on 32-bit machines."""
@@ -31,14 +31,14 @@ class UserStrings:
         notes: what was irregular in what has been read.
     """
 
-    memory: UserMemory
+    memory: Readable
     word: int
     byteorder: str
     ps_strings: int
     notes: list[str]
 
     @classmethod
-    def of(cls, kernel: Kernel, proc: Object, memory: UserMemory) -> UserStrings:
+    def of(cls, kernel: Kernel, proc: Object, memory: Readable) -> UserStrings:
         """Those of a process; raises as `Object` members do."""
         vector = proc.p_sysent.object_()
         word = 4 if vector.sv_flags & SV_ILP32 else kernel.structs.word_size

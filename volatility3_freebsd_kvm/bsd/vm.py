@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..exceptions import AddressError, KVMError
 from .kernel import Kernel
@@ -18,11 +18,11 @@ from .records import Absent, Problem, attempt
 from .vm_map import Map
 from .vm_object import Chain, VmObjects
 
-SUB_MAP, COW, NEEDS_COPY, GUARD = 0x2, 0x4, 0x8, 0x10000
+SUB_MAP, COW, NEEDS_COPY, GROWS_DOWN, GUARD = 0x2, 0x4, 0x8, 0x1000, 0x10000
 FLAGS = {
     COW: "copy-on-write",
     NEEDS_COPY: "needs-copy",
-    0x1000: "grows down",
+    GROWS_DOWN: "grows down",
     0x2000: "grows up",
     GUARD: "guard",
     0x20000: "stack gap",
@@ -37,6 +37,8 @@ _TEXT = 0x800
 """MAP_ENTRY_VN_EXEC since 13.0; until 12 the bit of writable mappings of files."""
 _READ, _WRITE, _EXECUTE = 1, 2, 4
 NONE = "none"
+ANONYMOUS = (NONE, "default", "swap")
+"""Kinds of memory that is no file's and no device's."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class MapEntry:
 
     Attributes:
         pid, command: the process.
+        process: address of its ``struct proc``.
         address: of the structure.
         start, end: the range of addresses, the end behind it.
         protection: ``r-x``.
@@ -80,6 +83,7 @@ class MapEntry:
     path: str | Absent = Absent.NOT_APPLICABLE
     object: int | Absent = Absent.NOT_APPLICABLE
     notes: tuple[str, ...] = ()
+    process: int | Absent = field(default=Absent.NOT_APPLICABLE, compare=False)
 
 
 def protection_text(bits: int) -> str:
@@ -107,6 +111,29 @@ def process_maps(kernel: Kernel, pids: Iterable[int] = (), jails: Iterable[str] 
             yield from lister.list(found.proc)
         else:
             yield found
+
+
+def memory_sections(kernel: Kernel, proc: Object, *, heap_only: bool = False) -> Iterator[tuple[int, int]]:
+    """``(address, length)`` of what a process has mapped, by rising addresses; guards are left out.
+
+    Args:
+        kernel: the kernel.
+        proc: the process.
+        heap_only: only anonymous memory that can be written, without stacks.
+
+    Raises:
+        SymbolError, AddressError: the kernel's types do not know the map, or it cannot be read.
+    """
+    objects = VmObjects(kernel, Paths(kernel))
+    for entry in Map(kernel, proc.p_vmspace.as_("vmspace").vm_map) if proc.p_vmspace else ():
+        start, end, bits = int(entry.start), int(entry.end), int(entry.eflags)
+        if bits & (GUARD | SUB_MAP) or end <= start:
+            continue
+        if heap_only:
+            anonymous = _kind(objects.chain(int(entry.object.vm_object))) in ANONYMOUS
+            if not anonymous or bits & GROWS_DOWN or not int(entry.protection) & _WRITE:
+                continue
+        yield start, end - start
 
 
 # Telling of entries
@@ -137,7 +164,7 @@ class _Lister:
             self.shown[walk.address] = pid
             for entry in walk:
                 try:
-                    yield self._describe(pid, command, entry)
+                    yield replace(self._describe(pid, command, entry), process=proc.address_)
                 except AddressError as error:
                     walk.problems.append(f"the entry {entry.address_:#x} cannot be read: {error}")
         except KVMError as error:

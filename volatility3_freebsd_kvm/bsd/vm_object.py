@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,9 +15,9 @@ from .lists import Queue
 from .machine import page_size
 from .objects import Object
 from .path import Paths
-from .pctrie import Trie
 from .records import Absent, attempt
 from .shm import named_objects
+from .vm_pages import NO_PAGES, ObjectPages
 
 KINDS = ("default", "swap", "vnode", "device", "phys", "dead", "sg", "mgtdevice")
 """OBJT_ by number. Since 14 there is no default any more; what is above are pagers that came at run time (tmpfs)."""
@@ -26,11 +25,11 @@ PAGER_KINDS = {1: "default", 2: "vnode", 3: "swap", 4: "device", 5: "phys", 6: "
 """KVME_TYPE_, which a pager says since 14 (`pgo_kvme_type`)."""
 UNKNOWN = "unknown"
 OLD_TMPFS_NODE, OLD_TMPFS = 0x200, 0x8000
-"""OBJ_TMPFS_NODE and OBJ_TMPFS, until 13; 0x200 is OBJ_SWAP since 14."""
+"""OBJ_TMPFS_NODE and OBJ_TMPFS, until 13."""
+SWAP = 0x200
+"""OBJ_SWAP, since 14."""
 MAX_DEPTH = 4096
-MAX_PAGES = 1 << 24
 MAX_DEVICES = 1 << 16
-_NO_PAGES: array[int] = array("Q")
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class VmObject:
         backing_offset: where in that it begins, in bytes.
         vnode: address of the vnode whose pages they are, 0 for none.
         handle: what the pager knows the object by.
+        swap: its pages may be on a swap device.
     """
 
     address: int
@@ -60,6 +60,7 @@ class VmObject:
     backing_offset: int
     vnode: int
     handle: int
+    swap: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class VmObjects:
         self._kernel = kernel
         self._paths = paths
         self._objects: dict[int, VmObject] = {}
-        self._pages: dict[int, array[int] | Absent] = {}
-        self.problems: dict[int, tuple[str, ...]] = {}
+        self.object_pages = ObjectPages(kernel)
+        self.problems = self.object_pages.problems
         self._page_size = page_size(kernel)
         # `swp_priv` is there since 14.
         self._old_swap = kernel.has_member("vm_object", "un_pager.swp.swp_tmpfs")
@@ -134,7 +135,12 @@ class VmObjects:
             backing_offset=int(obj.backing_object_offset),
             vnode=self._vnode(obj) if kind == "vnode" else 0,
             handle=int(obj.handle),
+            swap=self._has_swap(obj),
         )
+
+    def _has_swap(self, obj: Object) -> bool:
+        """Whether the pager of an object is the swap pager: by its type or, since 14, by a flag of other pagers."""
+        return int(obj.type) == KINDS.index("swap") or (not self._old_swap and bool(int(obj.flags) & SWAP))
 
     def _kind(self, obj: Object) -> str:
         number = int(obj.type)
@@ -187,35 +193,8 @@ class VmObjects:
 
         What is irregular is entered in `problems`, by address.
         """
-        if item.address not in self._pages:
-            try:
-                self._pages[item.address] = array("Q", sorted(self._list_pages(item)))
-            except AddressError:
-                self._pages[item.address] = Absent.UNREADABLE
-            except SymbolError:
-                self._pages[item.address] = Absent.NOT_AVAILABLE
-        return self._pages[item.address]
-
-    def _list_pages(self, item: VmObject) -> array[int]:
-        structs = self._kernel.structs
-        obj = self._kernel.object("vm_object", item.address)
-        at, reference = structs.member("vm_page", "pindex")
-        size = structs.size_of(reference)
-        limit = min(max(item.resident, 0) + 1, MAX_PAGES)
-        if obj.has_("memq"):
-            # Until 14; the trie has the same pages.
-            queue = Queue(structs, obj.at_("memq"), "vm_page", "listq", limit=limit)
-            found = array("Q", (structs.uint(page + at, size) for page in queue.addresses()))
-            problems = queue.problems
-        else:
-            node = "vm_radix_node" if self._kernel.has_type("vm_radix_node") else "pctrie_node"
-            trie = Trie(self._kernel, obj.at_("rtree"), node, limit=2 * limit)
-            # The leaves of 15 point to the key within the page, those before to the page.
-            place = 0 if self._kernel.has_member("vm_radix", "rt_trie") else at
-            found = array("Q", (structs.uint(leaf + place, size) for leaf in trie))
-            problems = trie.problems
-        self.problems[item.address] = tuple(f"its resident pages: {problem}" for problem in problems)
-        return found
+        found = self.object_pages.resident(item)
+        return found if isinstance(found, Absent) else found.indexes
 
     def resident(self, chain: Chain, offset: int, length: int) -> int | Absent:
         """How many pages of a window of an object are resident, in it or in what it shadows.
@@ -233,11 +212,11 @@ class VmObjects:
             return chain.objects[0].resident
         found: set[int] = set()
         for item in chain.objects:
-            pages = self.pages(item) if item.resident else _NO_PAGES
+            pages = self.object_pages.resident(item) if item.resident else NO_PAGES
             if isinstance(pages, Absent):
                 return pages
-            low, high = bisect_left(pages, max(first, 0)), bisect_left(pages, max(first + count, 0))
-            found.update(page - first for page in pages[low:high])
+            low, high = pages.bounds(first, first + count)
+            found.update(page - first for page in pages.indexes[low:high])
             # The same page has a higher index in the object below.
             first += item.backing_offset // page_size
         return len(found)

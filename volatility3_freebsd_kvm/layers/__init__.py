@@ -10,6 +10,7 @@ if __name__ != "volatility3_freebsd_kvm.layers":
 from volatility3_freebsd_kvm.layers.container import FreeBSDContainerLayer
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer, FreeBSDElfLayer, FreeBSDMinidumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
+from volatility3_freebsd_kvm.layers.process import FreeBSDProcessLayer
 from volatility3_freebsd_kvm.layers.raw import FreeBSDRawLayer
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "FreeBSDElfLayer",
     "FreeBSDKernelLayer",
     "FreeBSDMinidumpLayer",
+    "FreeBSDProcessLayer",
     "FreeBSDRawLayer",
 ]

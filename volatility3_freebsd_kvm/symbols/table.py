@@ -55,6 +55,10 @@ class FreeBSDKernelSymbols(intermed.IntermediateSymbolTable):
         )
         self._set_classes()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the names, which read an open dump."""
+        return {name: value for name, value in self.__dict__.items() if name != "names"}
+
     def _set_classes(self) -> None:
         types = self.content["user_types"]
         for name in types:
