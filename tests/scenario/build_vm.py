@@ -103,9 +103,14 @@ def connect(world: World) -> None:
 # Objects
 
 
+def word_bits(world: World, process: Process) -> int:
+    """The word size of a process."""
+    return 32 if process.abi == "FreeBSD ELF32" else world.memory.machine.word_bits
+
+
 def stack_of(world: World, process: Process) -> user_memory.Stack:
     """The stack of a process of this machine, as exec has left it."""
-    bits = world.memory.machine.word_bits
+    bits = word_bits(world, process)
     builder = user_memory.StackBuilder(bits, world.memory.types.byteorder, modern=world.has("vmspace", "vm_stacktop"))
     path = user_memory.process_path(world.system, process)
     return builder.build(process.args or (), process.environment, path, _osreldate(world))
@@ -172,7 +177,7 @@ def _user_max(world: World) -> int:
 
 
 def _create_vmspace(world: World, process: Process, objects: VmObjects, tables: UserTables) -> None:
-    bits = world.memory.machine.word_bits
+    bits = word_bits(world, process)
 
     def address(va: int) -> int:
         return user_memory.address(va, bits)
@@ -186,7 +191,7 @@ def _create_vmspace(world: World, process: Process, objects: VmObjects, tables: 
 
 def user_mappings(world: World, process: Process, pages: dict[tuple[str, int], int]) -> Iterator[Mapping]:
     """What the process's page tables map: the pages it is said to have touched, and its stack."""
-    bits, page_size = world.memory.machine.word_bits, world.memory.machine.page_size
+    bits, page_size = word_bits(world, process), world.memory.machine.page_size
     wanted = {page.va: (page.object, page.index) for page in process.user_pages}
     stack = next(entry for entry in process.vm_entries if entry.grows_down)
     for index in _stack_pages(world, process):
@@ -199,7 +204,7 @@ def user_mappings(world: World, process: Process, pages: dict[tuple[str, int], i
 
 def _fill_sizes(world: World, vmspace: Object, process: Process) -> None:
     """What exec and obreak record; sizes are in pages."""
-    bits, page_size = world.memory.machine.word_bits, world.memory.machine.page_size
+    bits, page_size = word_bits(world, process), world.memory.machine.page_size
     entries = [entry for entry in process.vm_entries if not entry.guard]
     stack = next(entry for entry in entries if entry.grows_down)
     text = next(entry for entry in entries if "x" in entry.prot)
