@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from ..exceptions import KVMError
-from ..kvm.physical import MinidumpMemory
 from ..kvm.space import AddressSpace
 from ..kvm.userspace import USER_BITS, USER_TABLES, WITH_KERNEL, UserRoot
 from .kernel import Kernel
@@ -136,7 +135,7 @@ class UserMemories:
         space = self.kernel.space
         if space is None or not space.physical.is_physical:
             return NO_PHYSICAL
-        if isinstance(space.physical, MinidumpMemory):
+        if not space.physical.has_user_pages:
             return NO_USER_PAGES
         try:
             if is_zombie(proc) or has_flag(proc, P_KPROC) or not proc.p_vmspace:

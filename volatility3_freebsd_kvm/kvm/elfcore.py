@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 from itertools import pairwise
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
@@ -14,15 +15,36 @@ from .reader import Reader, ReaderStream
 from .records import Protection
 
 if TYPE_CHECKING:
-    from elftools.construct.lib.container import Container
     from elftools.elf.elffile import ELFFile
 
 ELF_MAGIC = b"\x7fELF"
 ELFOSABI_NONE, ELFOSABI_FREEBSD, ELFOSABI_STANDALONE = 0, 9, 255
 PT_DUMP_DELTA = 0x6FB5D000
 """arm: kernbase in p_vaddr, physaddr in p_paddr (sys/arm/include/elf.h)."""
-_MAX_SEGMENTS = 1 << 17
-_PN_XNUM = 0xFFFF
+PT_LOAD, PT_NOTE = 1, 4
+PN_XNUM = 0xFFFF
+MAX_SEGMENTS = 1 << 20
+"""As many as debuggers open within seconds (gdb takes 0.9 KB and 7 us for each)."""
+
+# What this project's export adds for its own reader: types and flags from the ranges left to operating systems, with no
+# bytes in the file, so that debuggers pass over them.
+PT_KVM_MAP = 0x6B766D01
+"""Says that the rest is meant as here; p_flags has `PF_KVM_IN_TABLES` and `PF_KVM_NO_USER`."""
+PT_KVM_ABSENT = 0x6B766D02
+"""Mapped, but not dumped; p_paddr is -1 where the page table is missing that would tell."""
+PT_KVM_DIRECT = 0x6B766D03
+"""A direct map: p_vaddr shows physical memory from p_paddr on."""
+PT_KVM_DISPLACED = 0x6B766D04
+"""Where the kernel is linked (p_vaddr), and how far from there it runs (p_paddr)."""
+PF_KVM_UNKNOWN = 0x0010_0000
+"""The protection is not known."""
+PF_KVM_ALIAS = 0x0020_0000
+"""p_vaddr is no entry of the page map: a direct map, or the place where the kernel is linked."""
+PF_KVM_IN_TABLES = 1
+"""Direct maps are ordinary entries of the page map, too."""
+PF_KVM_NO_USER = 2
+"""The dump has no memory of processes."""
+_MAX_DIRECTS = 16
 _PAGE_16K = 16384
 
 MACHINES = {
@@ -49,6 +71,7 @@ _SHAPES = {
     "mips": _EITHER_32 | _EITHER_64,
 }
 """Word size and byte order that FreeBSD has on a machine."""
+_PROTECTIONS = [Protection(bits) for bits in range(8)]
 
 
 class ProgramHeader(NamedTuple):
@@ -60,6 +83,25 @@ class ProgramHeader(NamedTuple):
     p_filesz: int
     p_memsz: int
     prot: Protection
+    alias: bool = False
+
+
+class ExportedMap(NamedTuple):
+    """What a core that this project exported says of the kernel's page map, beyond its segments.
+
+    Attributes:
+        absent: what is mapped and not dumped.
+        directs: direct maps: ``(start, end, physical address of the start)``.
+        directs_in_tables: they are ordinary entries of the page map, too.
+        has_user_pages: see `PhysicalMemory`.
+        displaced: where the kernel is linked and how far from there it runs: ``(start, end, displacement)``.
+    """
+
+    absent: tuple[ProgramHeader, ...]
+    directs: tuple[tuple[int, int, int], ...]
+    directs_in_tables: bool
+    has_user_pages: bool
+    displaced: tuple[int, int, int] | None
 
 
 class ElfCore(NamedTuple):
@@ -72,6 +114,7 @@ class ElfCore(NamedTuple):
         has_notes: there is a PT_NOTE, as in cores of processes and of other systems.
         dump_delta: ``(kernbase, physaddr)`` of arm's PT_DUMP_DELTA.
         warnings: oddities, one sentence each.
+        exported: set in cores that this project exported.
     """
 
     architecture: str
@@ -85,6 +128,7 @@ class ElfCore(NamedTuple):
     has_notes: bool
     dump_delta: tuple[int, int] | None
     warnings: tuple[str, ...]
+    exported: ExportedMap | None = None
 
     @property
     def name(self) -> str:
@@ -144,30 +188,27 @@ def _parse(elf: ELFFile, reader: Reader) -> ElfCore:
         msg = f"an ELF file, but no core: its type is {header.e_type}"
         raise NotADumpError(msg)
     architecture, byteorder = _machine(elf)
-    count = _segment_count(elf, reader)
     warnings: list[str] = []
-    loads = []
-    dump_delta = None
-    has_notes = False
-    page_size = 4096
-    for index in range(count):
-        # Not get_segment(): that looks into what the segment holds, too.
-        at = elf.header.e_phoff + index * elf.header.e_phentsize
-        phdr = elf.structs.Elf_Phdr.parse(reader.buffer[at : at + elf.header.e_phentsize])
-        if phdr.p_type == "PT_LOAD":
-            loads.append(_load(phdr, index, elf.elfclass, warnings))
-            if architecture == "arm64" and phdr.p_align == _PAGE_16K:
-                page_size = _PAGE_16K
-        elif phdr.p_type == PT_DUMP_DELTA:
-            dump_delta = (int(phdr.p_vaddr), int(phdr.p_paddr))
-        has_notes |= phdr.p_type == "PT_NOTE"
+    headers = _read_headers(elf, reader)
+    exported = any(header.p_type == PT_KVM_MAP for header in headers)
+    loads = [
+        _load(header, index, elf.elfclass, warnings, exported=exported)
+        for index, header in enumerate(headers)
+        if header.p_type == PT_LOAD
+    ]
     loads = [load for load in loads if load.p_memsz]
     if not any(load.p_filesz for load in loads):
         msg = "the ELF core has no PT_LOAD segment with content"
         raise FormatError(msg)
-    has_physical, has_virtual = _kinds(loads, elf.elfclass)
+    page_size = 4096
+    if architecture == "arm64" and any(one.p_align == _PAGE_16K for one in headers if one.p_type == PT_LOAD):
+        page_size = _PAGE_16K
+    has_physical, has_virtual = (True, True) if exported else _kinds(loads, elf.elfclass)
     if has_physical and not has_virtual:
         loads = _undo_partial_pages(loads, page_size, reader.size, warnings)
+    if has_physical and has_virtual and elf.elfclass == 32:
+        loads = _give_places(loads, warnings)
+    deltas = [(header.p_vaddr, header.p_paddr) for header in headers if header.p_type == PT_DUMP_DELTA]
     return ElfCore(
         architecture,
         byteorder,
@@ -177,10 +218,68 @@ def _parse(elf: ELFFile, reader: Reader) -> ElfCore:
         tuple(loads),
         has_physical,
         has_virtual,
-        has_notes,
-        dump_delta,
+        any(header.p_type == PT_NOTE for header in headers),
+        deltas[-1] if deltas else None,
         tuple(warnings),
+        _exported_map(headers, elf.elfclass) if exported else None,
     )
+
+
+class _RawHeader(NamedTuple):
+    """A program header as it is in the file, of either class."""
+
+    p_type: int
+    p_flags: int
+    p_offset: int
+    p_vaddr: int
+    p_paddr: int
+    p_filesz: int
+    p_memsz: int
+    p_align: int
+
+
+def _read_headers(elf: ELFFile, reader: Reader) -> list[_RawHeader]:
+    """All program headers; there may be a million, which is too many for `elf.get_segment`."""
+    count, at = _segment_count(elf, reader), elf.header.e_phoff
+    order = "<" if elf.little_endian else ">"
+    if elf.elfclass == 64:
+        return list(map(_RawHeader._make, struct.iter_unpack(f"{order}2I6Q", reader.buffer[at : at + 56 * count])))
+    return [
+        _RawHeader(kind, flags, offset, va, pa, filesz, memsz, align)
+        for kind, offset, va, pa, filesz, memsz, flags, align in struct.iter_unpack(
+            f"{order}8I", reader.buffer[at : at + 32 * count]
+        )
+    ]
+
+
+def _give_places(loads: list[ProgramHeader], warnings: list[str]) -> list[ProgramHeader]:
+    """Physical addresses for memory above what a 32-bit core can name, made of file offsets."""
+    none = 0xFFFFFFFF
+    if not any(load.p_paddr == none for load in loads):
+        return loads
+    warnings.append("the physical address of some memory does not fit this core; file offset + 2^32 stands for it")
+    return [load._replace(p_paddr=none + 1 + load.p_offset) if load.p_paddr == none else load for load in loads]
+
+
+def _exported_map(headers: list[_RawHeader], bits: int) -> ExportedMap:
+    """What only cores of our own say."""
+    top = 1 << bits
+    absent: list[ProgramHeader] = []
+    directs: list[tuple[int, int, int]] = []
+    displaced, says = None, 0
+    for header in headers:
+        end = min(header.p_vaddr + header.p_memsz, top)
+        if header.p_type == PT_KVM_ABSENT:
+            prot = _protection(header, exported=True)
+            absent.append(ProgramHeader(header.p_vaddr, header.p_paddr, 0, 0, end - header.p_vaddr, prot))
+        elif header.p_type == PT_KVM_DIRECT and len(directs) < _MAX_DIRECTS:
+            directs.append((header.p_vaddr, end, header.p_paddr))
+        elif header.p_type == PT_KVM_DISPLACED:
+            displaced = header.p_vaddr, end, header.p_paddr
+        elif header.p_type == PT_KVM_MAP:
+            says = header.p_flags
+    in_tables, no_user = bool(says & PF_KVM_IN_TABLES), bool(says & PF_KVM_NO_USER)
+    return ExportedMap(tuple(absent), tuple(directs), in_tables, not no_user, displaced)
 
 
 def _machine(elf: ELFFile) -> tuple[str, str]:
@@ -200,7 +299,7 @@ def _segment_count(elf: ELFFile, reader: Reader) -> int:
     """Number of program headers, which must lie within the file."""
     header = elf.header
     count = header.e_phnum
-    if count == _PN_XNUM:
+    if count == PN_XNUM:
         if not header.e_shoff or header.e_shoff + header.e_shentsize > reader.size:
             msg = "the ELF core has too many segments for its header, and the section that counts them is missing"
             raise FormatError(msg)
@@ -209,26 +308,33 @@ def _segment_count(elf: ELFFile, reader: Reader) -> int:
     if header.e_phentsize != entry:
         msg = f"ELF program headers of {header.e_phentsize} bytes, {entry} expected"
         raise FormatError(msg)
-    if not 0 < count <= _MAX_SEGMENTS or header.e_phoff + count * entry > reader.size:
+    if not 0 < count <= MAX_SEGMENTS or header.e_phoff + count * entry > reader.size:
         msg = f"the ELF core claims {count} program headers at {header.e_phoff:#x}, which the file does not hold"
         raise FormatError(msg)
     return int(count)
 
 
-def _load(phdr: Container, index: int, bits: int, warnings: list[str]) -> ProgramHeader:
+def _load(header: _RawHeader, index: int, bits: int, warnings: list[str], *, exported: bool) -> ProgramHeader:
     """A PT_LOAD with its sizes made consistent; what is memory but not in the file is not dumped."""
-    filesz = int(phdr.p_filesz)
-    if filesz > phdr.p_memsz:
+    _, flags, offset, vaddr, paddr, filesz, memsz, _ = header
+    if filesz > memsz:
         warnings.append(f"ELF segment {index} has more bytes in the file ({filesz:#x}) than in memory; cut")
-        filesz = int(phdr.p_memsz)
-    memsz = int(phdr.p_memsz)
+        filesz = memsz
     none = (1 << bits) - 1
-    room = min((1 << bits) - address for address in (phdr.p_paddr, phdr.p_vaddr, 0) if address != none)
+    room = none + 1 - max(0 if address == none else address for address in (paddr, vaddr))
     if memsz > room:
         warnings.append(f"ELF segment {index} runs past the end of the address space; cut")
         filesz, memsz = min(filesz, room), room
-    prot = Protection(phdr.p_flags >> 2 & 1 | phdr.p_flags & 2 | (phdr.p_flags & 1) << 2)
-    return ProgramHeader(int(phdr.p_vaddr), int(phdr.p_paddr), int(phdr.p_offset), int(filesz), memsz, prot)
+    alias = exported and bool(flags & PF_KVM_ALIAS)
+    return ProgramHeader(vaddr, paddr, offset, filesz, memsz, _protection(header, exported=exported), alias)
+
+
+def _protection(header: _RawHeader, *, exported: bool) -> Protection:
+    """The protection that p_flags say; its bits stand in another order there."""
+    flags = header.p_flags
+    if exported and flags & PF_KVM_UNKNOWN:
+        return Protection.UNKNOWN
+    return _PROTECTIONS[flags >> 2 & 1 | flags & 2 | (flags & 1) << 2]
 
 
 def _kinds(loads: list[ProgramHeader], bits: int) -> tuple[bool, bool]:
