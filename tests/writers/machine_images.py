@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dictionary
-from collections.abc import Sequence
 
 from .bitmap import Range
 from .elfcore import ET_EXEC, PT_NOTE, TARGETS, Segment, elf_structures, elfcore
@@ -91,16 +91,21 @@ def _vmware_tag(name: bytes, indices: Sequence[int], value: int) -> bytes:
     return struct.pack("<BB", flags, len(name)) + name + struct.pack(f"<{len(indices)}II", *indices, value)
 
 
-def avml(memory: PhysicalMemory, ranges: Sequence[Range]) -> bytes:
-    """AVML, version 2: ranges as framed snappy streams, here of frames that are not compressed."""
+def avml(memory: PhysicalMemory, ranges: Sequence[Range], compress: Callable[[bytes], bytes]) -> bytes:
+    """AVML, version 2: ranges as framed streams of what snappy, or a stand-in for it, has compressed.
+
+    Frames that do not become smaller are kept as they are.
+    """
     image = b""
     for start, end in ranges:
         data = contents(memory, start, end)
         frames = [b"\xff\x06\x00\x00sNaPpY"]
         for at in range(0, len(data), 1 << 16):
-            piece = data[at : at + (1 << 16)]
-            frames.append(struct.pack("<I", 1 | (len(piece) + 4) << 8) + bytes(4) + piece)
-        image += struct.pack("<IIQQQ", _AVML_MAGIC, 2, start, end, 0) + b"".join(frames) + bytes(8)
+            plain = data[at : at + (1 << 16)]
+            packed = compress(plain)
+            kind, piece = (0, packed) if len(packed) < len(plain) else (1, plain)
+            frames.append(struct.pack("<I", kind | (len(piece) + 4) << 8) + bytes(4) + piece)
+        image += struct.pack("<IIQQQ", _AVML_MAGIC, 2, start, end - 1, 0) + b"".join(frames) + bytes(8)
     return image
 
 

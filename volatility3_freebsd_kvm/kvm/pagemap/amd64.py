@@ -226,14 +226,17 @@ def find_roots(memory: PhysicalMemory) -> Iterator[int]:
 
 
 def find_tables(memory: PhysicalMemory) -> Iterator[PageTables]:
-    """The tables of `find_roots` that map the start of the kernel, the kernel's own first, and five levels before four.
+    """The tables of `find_roots`, the likeliest first.
 
-    Only the kernel's map nothing in the lower half. With LA57 the kernel keeps its PML4 with its self-map below the
-    PML5, which alone has all of the kernel's address space since 15.0.
+    Those that map the start of the kernel come first, though in a damaged dump none may. Of them, the kernel's own map
+    nothing in the lower half; and five levels come before four: with LA57 the kernel keeps its PML4 with its self-map
+    below the PML5, which alone has all of the kernel's address space since 15.0.
     """
-    found = [tables for root in islice(find_roots(memory), _MAX_ROOTS) if (tables := by_root(memory, root)).maps_kernel]
-    found.sort(key=lambda tables: (_lower_half_in_use(memory, tables.root), -len(tables.levels)))
-    return iter(found)
+
+    def order(tables: PageTables) -> tuple[bool, bool, int]:
+        return not tables.maps_kernel, _lower_half_in_use(memory, tables.root), -len(tables.levels)
+
+    return iter(sorted((by_root(memory, root) for root in islice(find_roots(memory), _MAX_ROOTS)), key=order))
 
 
 def displacements(memory: PhysicalMemory, root: int, start: int) -> Iterator[int]:
