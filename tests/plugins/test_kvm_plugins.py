@@ -385,7 +385,7 @@ def test_info_of_a_full_dump_with_its_kernel(vol: Vol, tmp_path: Path):
         Translation: 4-level page tables, root at 0x210000
         Kernel: None
         Kernel names: 2 symbols of {kernel}
-        Kernel types: 0 structures from nowhere
+        Kernel types: none
         Kernel fit: unknown: nothing could be compared
         Layers: {stack_of("FreeBSDIntel32e", "FreeBSDElfLayer")}
         """)
@@ -911,6 +911,7 @@ def test_help_lists_each_of_our_plugins_once(vol: Vol):
     listed = re.findall(r"^ {4}(freebsd\.\S+)", done.stdout, re.MULTILINE)
     assert [name for name in listed if name.startswith("freebsd.kvm.")] == [
         "freebsd.kvm.cpus.Cpus",
+        "freebsd.kvm.export.Export",
         "freebsd.kvm.info.Info",
         "freebsd.kvm.layers.Layers",
         "freebsd.kvm.nlist.Nlist",

@@ -16,6 +16,7 @@ from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.layers.stack import text_dump_of
 
 DMESG = "freebsd.dmesg.Dmesg"
+ADVICE = "freebsd.kvm.info lists them, freebsd.dmesg shows msgbuf.txt"
 
 
 @pytest.mark.parametrize("name", ["textdump.tar.0", "textdump.tar.0.gz", "ada0p2"])
@@ -37,7 +38,7 @@ def test_rows_of_a_text_dump(name: str, tmp_path: Path, caplog: pytest.LogCaptur
     assert variables(rows, *wanted) == expected
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     files = "ddb.txt, config.txt, msgbuf.txt, panic.txt, version.txt"
-    assert said[0] == f"{path} is a text dump, which holds no memory, but {files}"
+    assert said == [f"{path} is a text dump, which holds no memory, but {files}; {ADVICE}"]
 
 
 def test_the_message_buffer_of_a_text_dump(tmp_path: Path):
@@ -127,7 +128,7 @@ def test_every_other_plugin_says_that_there_is_no_memory(tmp_path: Path, caplog:
         except exceptions.UnsatisfiedException:
             refused.append(name)
         said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        assert said[0] == f"{path} is a text dump, which holds no memory, but {files}"
+        assert said == [f"{path} is a text dump, which holds no memory, but {files}; {ADVICE}"]
     assert "freebsd.pslist.PsList" in refused
     assert not {INFO, DMESG} & set(refused)
     assert len(refused) > 20

@@ -9,9 +9,10 @@ from volatility3.framework import constants, interfaces
 from volatility3.framework.layers import intel
 
 from volatility3_freebsd_kvm import kvm
-from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel
+from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel, FreeBSDKey
 from volatility3_freebsd_kvm.kvm import minidump
 from volatility3_freebsd_kvm.kvm.pagemap import FULL_SYMBOLS
+from volatility3_freebsd_kvm.layers.container import holds_no_memory
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
 from volatility3_freebsd_kvm.layers.raw import FreeBSDRawLayer, source_of
@@ -46,6 +47,10 @@ class FreeBSDRawStacker(interfaces.automagic.StackerLayerInterface):
         layer = context.layers[layer_name]
         # What is virtual memory, or a dump already, is no physical memory.
         if isinstance(layer, FreeBSDDumpLayer | FreeBSDKernelLayer | intel.Intel):
+            return None
+        # The container stacker has said why.
+        is_file = not isinstance(layer, interfaces.layers.TranslationLayerInterface)
+        if is_file and holds_no_memory(layer, FreeBSDKey.location(context)):
             return None
         try:
             dump = cls._open(context, layer, progress_callback)

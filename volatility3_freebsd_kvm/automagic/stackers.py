@@ -101,7 +101,12 @@ class FreeBSDContainerStacker(interfaces.automagic.StackerLayerInterface):
             return None
         if unwrapped.text:
             files = ", ".join(unwrapped.text.files)
-            vollog.warning("%s is a text dump, which holds no memory, but %s", name_of(layer), files)
+            vollog.warning(
+                "%s is a text dump, which holds no memory, but %s; freebsd.kvm.info lists them, freebsd.dmesg shows "
+                "msgbuf.txt",
+                name_of(layer),
+                files,
+            )
         if not unwrapped.containers or not unwrapped.holds_dump:
             return None
         for warning in unwrapped.warnings:
