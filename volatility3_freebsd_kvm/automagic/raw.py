@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
 
 from volatility3.framework import constants, interfaces
 from volatility3.framework.layers import intel
@@ -11,7 +10,6 @@ from volatility3.framework.layers import intel
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel, FreeBSDKey
 from volatility3_freebsd_kvm.kvm import minidump
-from volatility3_freebsd_kvm.kvm.pagemap import FULL_SYMBOLS
 from volatility3_freebsd_kvm.layers.container import holds_no_memory
 from volatility3_freebsd_kvm.layers.dump import FreeBSDDumpLayer
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
@@ -23,7 +21,6 @@ vollog = logging.getLogger(__name__)
 
 _path_join = interfaces.configuration.path_join
 _OTHERS = frozenset({"WindowsIntelStacker", "LinuxIntelStacker", "MacIntelStacker"})
-_CONFIRMING = ("version",)
 
 
 class FreeBSDRawStacker(interfaces.automagic.StackerLayerInterface):
@@ -84,7 +81,7 @@ class FreeBSDRawStacker(interfaces.automagic.StackerLayerInterface):
         if minidump.is_minidump(source.reader.buffer[0:16]):
             msg = f"{source.reader.name} is a minidump, no raw memory"
             raise kvm.NotADumpError(msg)
-        architecture, symbols = named_kernel(FreeBSDKernel.location(context))
+        architecture, symbols = loading.page_table_symbols(FreeBSDKernel.location(context))
         chosen = context.config.get(_path_join("automagic", "LayerStacker", "stackers"), None)
         return kvm.open_raw(
             source.reader,
@@ -98,34 +95,3 @@ class FreeBSDRawStacker(interfaces.automagic.StackerLayerInterface):
     @staticmethod
     def _advice(context: interfaces.context.ContextInterface, *, ours: bool) -> str:
         return "; --freebsd-kernel names it" if ours and FreeBSDKernel.location(context) is None else ""
-
-
-def named_kernel(location: str | None) -> tuple[str | None, Mapping[str, int]]:
-    """``(architecture, symbols)`` of the kernel that the user named: those that help to find it in memory.
-
-    Raises:
-        kvm.FormatError, OSError: that file is no kernel, or cannot be read.
-    """
-    if location is None:
-        return None, {}
-    # Here, not at import: it brings the ELF library, and every start of `vol` would pay for it.
-    from volatility3_freebsd_kvm.image import locate
-
-    path = loading.local_path(location)
-    if path.name.endswith(loading.SYMBOL_FILES):
-        from volatility3_freebsd_kvm.image import isf, table
-
-        architecture = table.identity_of(isf.load(path)).architecture
-        return _usable(architecture, loading.symbols_in(path, _names(architecture)))
-    source = next(locate.candidates(path, None, loading.unpacked_directory()))
-    with locate.opened(source) as (kernel, _):
-        return _usable(source.architecture, kernel.symbol_values(_names(source.architecture)))
-
-
-def _names(architecture: str) -> Collection[str]:
-    return (*FULL_SYMBOLS.get(architecture, ()), *_CONFIRMING)
-
-
-def _usable(architecture: str, symbols: Mapping[str, int]) -> tuple[str | None, Mapping[str, int]]:
-    """The kernel, if its kind of memory can be translated."""
-    return (architecture, symbols) if architecture in FULL_SYMBOLS else (None, {})

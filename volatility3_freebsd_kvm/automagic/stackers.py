@@ -9,7 +9,7 @@ from volatility3.framework import constants, interfaces
 
 from volatility3_freebsd_kvm import kvm
 from volatility3_freebsd_kvm.automagic.options import FreeBSDKernel, FreeBSDKey
-from volatility3_freebsd_kvm.kvm.pagemap import FULL_SYMBOLS, amd64, i386
+from volatility3_freebsd_kvm.kvm.pagemap import amd64, i386
 from volatility3_freebsd_kvm.layers import dump as dump_layers
 from volatility3_freebsd_kvm.layers import kernel as kernel_layers
 from volatility3_freebsd_kvm.layers.container import FreeBSDContainerLayer, unwrap_layer
@@ -171,7 +171,8 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
         dump = layer.dump
         try:
             if dump.core and not dump.core.has_virtual:
-                dump = kvm.open(dump.reader, symbols=cls._symbols(context, dump.architecture))
+                _, symbols = loading.page_table_symbols(FreeBSDKernel.location(context), dump.architecture)
+                dump = kvm.open(dump.reader, symbols=symbols)
             kernel_class = kernel_layer_class(dump)
         except (kvm.KVMError, OSError) as error:
             vollog.warning("No kernel address space for %s: %s%s", dump.reader.name, error, _advice(context, dump))
@@ -180,23 +181,3 @@ class FreeBSDKernelStacker(interfaces.automagic.StackerLayerInterface):
             vollog.info("%s: %s", dump.reader.name, warning)
         root = getattr(dump.page_map, "root", 0)
         return _add_kernel_layer(context, kernel_class, layer_name, root)
-
-    @staticmethod
-    def _symbols(context: interfaces.context.ContextInterface, architecture: str) -> Mapping[str, int]:
-        """The symbols that lead to the page tables, from the kernel that the user named.
-
-        Raises:
-            kvm.FormatError, OSError: that file is no kernel, or cannot be read.
-        """
-        location = FreeBSDKernel.location(context)
-        if location is None:
-            return {}
-        # Here, not at import: it brings the ELF library, and every start of `vol` would pay for it.
-        from volatility3_freebsd_kvm.image import locate
-
-        path = loading.local_path(location)
-        if path.name.endswith(loading.SYMBOL_FILES):
-            return loading.symbols_in(path, FULL_SYMBOLS.get(architecture, ()))
-        source = next(locate.candidates(path, architecture, loading.unpacked_directory()))
-        with locate.opened(source) as (kernel, _):
-            return kernel.symbol_values(FULL_SYMBOLS.get(architecture, ()))

@@ -14,6 +14,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from ..exceptions import MissingPieceError, NotADumpError, NotDumpedError, SymbolError, TextDumpError
@@ -24,12 +25,15 @@ from .minidump import HEADER_SIZE, MinidumpHeader
 from .pagemap.base import PageMap, SectionTable
 from .pagemap.virtual import VirtualElfPageMap
 from .physical import MinidumpMemory, PhysicalMemory, SegmentedMemory
+from .rawfind import Search
 from .reader import Reader, open_reader
 from .records import DumpedRange, MappedRange, Run
 from .space import AddressSpace
 from .textdump import TextDump
 
 _TOP = 1 << 64
+_LEADING = frozenset(chain.from_iterable(pagemap.FULL_SYMBOLS.values())) - {"kernbase", "physaddr"}
+"""Symbols of any kernel that lead to page tables."""
 
 
 class Dump(ABC):
@@ -305,7 +309,16 @@ class ElfDump(Dump):
     def _make_page_map(self) -> PageMap:
         if self.core.has_virtual:
             return VirtualElfPageMap(self.core, self.page_size)
-        return super()._make_page_map()
+        try:
+            return super()._make_page_map()
+        except SymbolError:
+            # A kernel that does not lead to its tables is the wrong one; without any, they are looked for.
+            if self._root is not None or _LEADING.intersection(self._symbols):
+                raise
+            found = Search(self.reader, self.core.physical_segments(), architecture=self.architecture).run()
+            if found is None or found.memory.page_size != self.page_size:
+                raise
+            return found.page_map
 
     @property
     def kerndisp(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from volatility3.framework.automagic import symbol_cache
 from volatility3.framework.layers import resources
 
 from volatility3_freebsd_kvm._discovery import CATEGORY
+from volatility3_freebsd_kvm.kvm.pagemap import FULL_SYMBOLS
 from volatility3_freebsd_kvm.layers.kernel import FreeBSDKernelLayer
 from volatility3_freebsd_kvm.layers.reader import local_path as local_path
 from volatility3_freebsd_kvm.layers.reader import unpacked_directory as unpacked_directory
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SYMBOL_FILES = (".json", ".json.xz", ".json.gz", ".json.bz2")
 """How the names of symbol files end."""
+_CONFIRMING = ("version",)
+"""Symbols that tell whether page tables are the right ones."""
 TABLE_CLASS = f"{FreeBSDKernelSymbols.__module__}.{FreeBSDKernelSymbols.__qualname__}"
 
 
@@ -82,6 +85,39 @@ def symbols_in(path: Path, names: Collection[str]) -> dict[str, int]:
     with resources.ResourceAccessor().open(path.as_uri()) as stream:
         symbols = table.symbols_of(isf.parse(stream, str(path)))
     return {name: value for name in names if (value := symbols.value(name)) is not None}
+
+
+def page_table_symbols(location: str | None, architecture: str | None = None) -> tuple[str | None, Mapping[str, int]]:
+    """``(architecture, symbols)`` of the kernel that the user named: those symbols that lead to its page tables.
+
+    Args:
+        location: URL of what the user named; with None there are no symbols.
+        architecture: that the kernel must be of; None for any.
+
+    Raises:
+        FormatError, OSError: that file is no kernel, or cannot be read.
+    """
+    if location is None:
+        return architecture, {}
+    # Here, not at import: it brings the ELF library, and every start of `vol` would pay for it.
+    from volatility3_freebsd_kvm.image import isf, locate, table
+
+    path = local_path(location)
+    if path.name.endswith(SYMBOL_FILES):
+        architecture = architecture or table.identity_of(isf.load(path)).architecture
+        return _translatable(architecture, symbols_in(path, _leading(architecture)))
+    source = next(locate.candidates(path, architecture, unpacked_directory()))
+    with locate.opened(source) as (kernel, _):
+        return _translatable(source.architecture, kernel.symbol_values(_leading(source.architecture)))
+
+
+def _leading(architecture: str) -> Collection[str]:
+    return (*FULL_SYMBOLS.get(architecture, ()), *_CONFIRMING)
+
+
+def _translatable(architecture: str, symbols: Mapping[str, int]) -> tuple[str | None, Mapping[str, int]]:
+    """The kernel, if its kind of memory can be translated."""
+    return (architecture, symbols) if architecture in FULL_SYMBOLS else (None, {})
 
 
 def _image(context: interfaces.context.ContextInterface, layer: FreeBSDKernelLayer) -> Path | None:
