@@ -6,16 +6,19 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
-from volatility3.framework.configuration import requirements
 
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, save
-from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+from volatility3_freebsd_kvm.process_options import (
+    chosen_processes,
+    process_requirements,
+    saving_requirements,
+    size_limit,
+)
 
 if TYPE_CHECKING:
     from volatility3_freebsd_kvm.bsd.elfs import Image
     from volatility3_freebsd_kvm.bsd.records import Problem
 
-MAX_SIZE = 1 << 30
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
     ("Command", str),
@@ -44,18 +47,7 @@ class Elfs(interfaces.plugins.PluginInterface):
         """The kernel, which processes, and whether to save the images."""
         return [
             *process_requirements(),
-            requirements.BooleanRequirement(
-                name="dump",
-                description="Save each image as a file, with zeros for what is not in memory",
-                default=False,
-                optional=True,
-            ),
-            requirements.IntRequirement(
-                name="maxsize",
-                description="Do not save images of more bytes than this",
-                default=MAX_SIZE,
-                optional=True,
-            ),
+            *saving_requirements("each image as a file", "images"),
         ]
 
     def run(self) -> renderers.TreeGrid:
@@ -72,7 +64,7 @@ class Elfs(interfaces.plugins.PluginInterface):
         from volatility3_freebsd_kvm.bsd.elf_dump import elf_file
         from volatility3_freebsd_kvm.bsd.records import Absent, Problem
 
-        limit = int(self.config.get("maxsize") or MAX_SIZE)
+        limit = size_limit(self)
         for record in records:
             if isinstance(record, Problem):
                 yield record

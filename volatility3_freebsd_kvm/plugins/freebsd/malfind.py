@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from volatility3.framework import interfaces, renderers
-from volatility3.framework.configuration import requirements
 from volatility3.framework.renderers import format_hints
 
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, save
-from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+from volatility3_freebsd_kvm.process_options import (
+    chosen_processes,
+    process_requirements,
+    saving_requirements,
+    size_limit,
+)
 
 if TYPE_CHECKING:
     from volatility3_freebsd_kvm.bsd.malfind import Suspect, Suspects
     from volatility3_freebsd_kvm.bsd.records import Problem
 
-MAX_SIZE = 1 << 30
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
     ("Command", str),
@@ -61,18 +64,7 @@ class Malfind(interfaces.plugins.PluginInterface):
         """The kernel, which processes, and whether to save the memory."""
         return [
             *process_requirements(),
-            requirements.BooleanRequirement(
-                name="dump",
-                description="Save the memory of each range, with zeros for what is not in memory",
-                default=False,
-                optional=True,
-            ),
-            requirements.IntRequirement(
-                name="maxsize",
-                description="Do not save ranges of more bytes than this",
-                default=MAX_SIZE,
-                optional=True,
-            ),
+            *saving_requirements("the memory of each range", "ranges"),
         ]
 
     def run(self) -> renderers.TreeGrid:
@@ -91,7 +83,7 @@ class Malfind(interfaces.plugins.PluginInterface):
         """Ranges with the names of their files and further notes."""
         from volatility3_freebsd_kvm.bsd.records import Absent, Problem
 
-        limit = int(self.config.get("maxsize") or MAX_SIZE)
+        limit = size_limit(self)
         for record in suspects.records(*chosen_processes(self)):
             if isinstance(record, Problem):
                 yield record

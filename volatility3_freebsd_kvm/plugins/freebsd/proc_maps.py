@@ -9,14 +9,18 @@ from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, save
-from volatility3_freebsd_kvm.process_options import chosen_processes, process_requirements
+from volatility3_freebsd_kvm.process_options import (
+    chosen_processes,
+    process_requirements,
+    saving_requirements,
+    size_limit,
+)
 
 if TYPE_CHECKING:
     from volatility3_freebsd_kvm.bsd.kernel import Kernel
     from volatility3_freebsd_kvm.bsd.records import Problem
     from volatility3_freebsd_kvm.bsd.vm import MapEntry
 
-MAX_SIZE = 1 << 30
 COLUMNS: list[tuple[str, Any]] = [
     ("PID", int),
     ("Command", str),
@@ -55,18 +59,7 @@ class Maps(interfaces.plugins.PluginInterface):
                 element_type=int,
                 optional=True,
             ),
-            requirements.BooleanRequirement(
-                name="dump",
-                description="Save the memory of each entry, with zeros for what is not in memory",
-                default=False,
-                optional=True,
-            ),
-            requirements.IntRequirement(
-                name="maxsize",
-                description="Do not save entries of more bytes than this",
-                default=MAX_SIZE,
-                optional=True,
-            ),
+            *saving_requirements("the memory of each entry", "entries"),
         ]
 
     def run(self) -> renderers.TreeGrid:
@@ -95,7 +88,7 @@ class Maps(interfaces.plugins.PluginInterface):
         from volatility3_freebsd_kvm.bsd.user import UserMemories
         from volatility3_freebsd_kvm.bsd.user_dump import Sections
 
-        sections = Sections(UserMemories(kernel), int(self.config.get("maxsize") or MAX_SIZE))
+        sections = Sections(UserMemories(kernel), size_limit(self))
         told: tuple[str, ...] = ()
         for record in records:
             if isinstance(record, Problem):
