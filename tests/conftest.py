@@ -7,12 +7,13 @@ import bz2
 import functools
 import lzma
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -53,13 +54,19 @@ def _copy_sparse(source: IO[bytes], target: IO[bytes]) -> None:
     target.truncate(size)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one kernel, and else those of one file, run in one process: what is costly is made once."""
-    for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        group = parameters.get("kernel") or item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n``: tests of one kernel, and else those of one file, run in one process; what is costly is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    kernel = re.compile(rf"[\[-]({'|'.join(map(re.escape, KERNELS))})[-\]]")
+
+    class ByKernel(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            found = kernel.search(nodeid)
+            return found[1] if found else nodeid.partition("::")[0]
+
+    return ByKernel(config, log)
 
 
 @pytest.fixture(scope="session", params=KERNELS)

@@ -124,7 +124,7 @@ def test_process_without_images() -> None:
 
 def test_minidump() -> None:
     assert list(library_records(images_kernel("15-amd64", "minidump"))) == [
-        Problem("user memory", "is not dumped: minidumps have no user pages")
+        Problem("user memory", "not dumped: minidumps have no user pages")
     ]
 
 

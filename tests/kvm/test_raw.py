@@ -373,7 +373,7 @@ def test_files_of_one_thing(size: int, filled: bytes):
 def test_a_version_string_alone_is_no_kernel_but_is_told():
     error = refusal(bytes(MIB) + BANNER + bytes(MIB))
     assert error.is_freebsd
-    assert str(error).startswith("bytes holds a FreeBSD kernel, but no page tables of it")
+    assert str(error).startswith("bytes holds traces of FreeBSD, but no kernel with its page tables")
 
 
 @pytest.mark.parametrize("arch", TRANSLATED)

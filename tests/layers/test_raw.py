@@ -203,7 +203,7 @@ def test_memory_of_freebsd_whose_tables_are_not_found_is_a_warning(files: Files,
     with pytest.raises(exceptions.UnsatisfiedException):
         framework.stack(files.raw(), "freebsd.pslist.PsList")
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert any("but no page tables of it" in text and "--freebsd-kernel" in text for text in warnings)
+    assert any("but no kernel with its page tables" in text and "--freebsd-kernel" in text for text in warnings)
 
 
 @pytest.mark.parametrize("content", ["zeros", "random", "Windows"])

@@ -304,6 +304,6 @@ def test_a_broken_list_is_a_row_and_the_rest_is_shown(tmp_path: Path) -> None:
     assert by_pid[900]["Notes"] == (
         "p_ucred cannot be read: address 0x0 is not mapped (a NULL pointer), "
         "cr_prison cannot be read: address 0x0 is not mapped (a NULL pointer), "
-        "not in allproc, only in the pid hash"
+        "found in the pid hash; allproc ends early"
     )
     assert datetime.datetime.fromisoformat(by_pid[900]["Start"]) == start_of(PROCESSES[900])

@@ -40,7 +40,7 @@ NAMES = {
     "malfind": "freebsd.malfind.Malfind",
     "vmayarascan": "freebsd.vmayarascan.VmaYaraScan",
 }
-NOT_DUMPED = "is not dumped: minidumps have no user pages"
+NOT_DUMPED = "not dumped: minidumps have no user pages"
 DISASSEMBLED = {"amd64": "intel64", "i386": "intel", "arm64": "arm64"}
 
 Row = dict[str, Any]
@@ -325,5 +325,5 @@ def test_minidumps_have_no_user_memory(minidump: Files, plugin: str) -> None:
 def test_malfind_has_the_ranges_of_minidumps(minidump: Files) -> None:
     rows = minidump.rows("malfind", pid=[WORKER])
     assert [row["Start"] for row in rows] == [LIBUTIL + 2 * PAGE, SHELLCODE, DROPPER]
-    assert all(row["Notes"].endswith(f"its memory {NOT_DUMPED}") for row in rows)
+    assert all(row["Notes"].endswith(f"its memory is {NOT_DUMPED}") for row in rows)
     assert {(row["Address"], row["Hexdump"], row["Disasm"]) for row in rows} == {(None, "N/A", "")}

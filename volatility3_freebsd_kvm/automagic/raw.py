@@ -94,4 +94,6 @@ class FreeBSDRawStacker(interfaces.automagic.StackerLayerInterface):
 
     @staticmethod
     def _advice(context: interfaces.context.ContextInterface, *, ours: bool) -> str:
-        return "; --freebsd-kernel names it" if ours and FreeBSDKernel.location(context) is None else ""
+        return (
+            "; if it is one, name it with --freebsd-kernel" if ours and FreeBSDKernel.location(context) is None else ""
+        )

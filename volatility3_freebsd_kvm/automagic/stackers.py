@@ -147,7 +147,7 @@ class FreeBSDDumpStacker(interfaces.automagic.StackerLayerInterface):
 def _advice(context: interfaces.context.ContextInterface, dump: kvm.Dump) -> str:
     """What the user can do about page tables that were not found."""
     if FreeBSDKernel.location(context) is None:
-        return "; --freebsd-kernel names it"
+        return "; name the kernel with --freebsd-kernel"
     return "; without --freebsd-kernel the tables are looked for by themselves" if dump.architecture == "amd64" else ""
 
 

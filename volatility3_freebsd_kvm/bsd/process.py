@@ -38,12 +38,22 @@ CORE_FLAG = 0x80
 """WCOREFLAG of wait(2)."""
 
 
+HIDDEN = "not in allproc, only in the pid hash"
+BEHIND_A_TEAR = "found in the pid hash; allproc ends early"
+"""Nothing is said of the process: the list is damaged."""
+
+
 @dataclass(frozen=True)
 class Found:
-    """A process and the list it was found in: ``allproc``, ``zombproc`` or ``pidhashtbl``."""
+    """A process and the list it was found in: ``allproc``, ``zombproc`` or ``pidhashtbl``.
+
+    Attributes:
+        torn: that `allproc` ended irregularly, so that others may have it no more.
+    """
 
     proc: Object
     where: str
+    torn: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,11 +112,14 @@ def found_procs(kernel: Kernel) -> Iterator[Found | Problem]:
     hash, which also keeps who is lost to a broken ``allproc``.
     """
     seen: set[int] = set()
+    torn = False
     for name in ("allproc", "zombproc"):
         if name == "allproc" or kernel.has(name):
-            yield from _listed(kernel, name, seen)
+            for found in _listed(kernel, name, seen):
+                torn |= isinstance(found, Problem) and not found.text.startswith("the link back")
+                yield found
     if has_table(kernel, "pidhashtbl", "pidhash", "proc", "p_hash"):
-        yield from _hashed(kernel, seen)
+        yield from _hashed(kernel, seen, torn=torn)
 
 
 def _listed(kernel: Kernel, name: str, seen: set[int]) -> Iterator[Found | Problem]:
@@ -122,12 +135,12 @@ def _listed(kernel: Kernel, name: str, seen: set[int]) -> Iterator[Found | Probl
     yield from (Problem(name, problem) for problem in queue.problems)
 
 
-def _hashed(kernel: Kernel, seen: set[int]) -> Iterator[Found | Problem]:
+def _hashed(kernel: Kernel, seen: set[int], *, torn: bool) -> Iterator[Found | Problem]:
     table = HashVariable(kernel, "pidhashtbl", "pidhash", "proc", "p_hash")
     for proc in table:
         if proc.address_ not in seen and is_readable(proc, "p_hash"):
             seen.add(proc.address_)
-            yield Found(proc, "pidhashtbl")
+            yield Found(proc, "pidhashtbl", torn)
     yield from (Problem("pidhashtbl", problem) for problem in table.problems)
 
 
@@ -256,7 +269,7 @@ class ProcessReader:
     def _remark(self, found: Found, fields: Fields) -> None:
         proc = found.proc
         if found.where == "pidhashtbl" and not is_exiting(proc):
-            fields.note("not in allproc, only in the pid hash")
+            fields.note(BEHIND_A_TEAR if found.torn else HIDDEN)
         remarks = {
             "p_magic": _magic,
             "p_state": _stage,

@@ -47,7 +47,7 @@ def user_processes(
         why = memories.why_none(found.proc)
         if why in (NO_USER_PAGES, NO_PHYSICAL):
             if not told:
-                yield Problem("user memory", why)
+                yield Problem("user memory", why.removeprefix("is "))
             told = True
         elif not why:
             yield from _with_memory(memories, found.proc, owners)

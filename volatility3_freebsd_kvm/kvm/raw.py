@@ -159,7 +159,7 @@ def _search(
     search = Search(reader, list(segments) if segments is not None else None, symbols, architecture, progress)
     found = search.run(thorough=thorough)
     if found is None:
-        what = "a FreeBSD kernel, but no page tables of it" if search.is_freebsd else "no FreeBSD kernel"
+        what = "traces of FreeBSD, but no kernel with its page tables" if search.is_freebsd else "no FreeBSD kernel"
         why = "; ".join(search.reasons[:_SHOWN_REASONS])
         msg = f"{reader.name} holds {what}{f' ({why})' if why else ''}"
         raise NoKernelError(msg, search.reasons, is_freebsd=search.is_freebsd)

@@ -123,15 +123,24 @@ class Sources:
             KVMError, OSError: it cannot be read or does not fit.
         """
         if path.name.endswith(loading.SYMBOL_FILES):
-            return self._accept(path.as_uri(), forced=self.settings.force)
+            return self._told(self._accept(path.as_uri(), forced=self.settings.force))
         refused: KVMError | OSError | None = None
         for source in self._locator.candidates(path):
             try:
-                return self._accept(self._from_kernel(source), forced=self.settings.force)
+                return self._told(self._accept(self._from_kernel(source), forced=self.settings.force))
             except (KVMError, OSError) as error:
                 vollog.info("%s: %s", source.description, error)
                 refused = refused or error
         raise refused or FormatError(f"{path} holds no kernel for {self.dump.architecture}")
+
+    def _told(self, chosen: Chosen) -> Chosen:
+        """The user's own choice, with a warning if nothing tells whether it is the right one."""
+        if chosen.fit.verdict is Verdict.UNKNOWN:
+            vollog.warning(
+                "%s: nothing in it can be compared with the dump, so it may be the wrong kernel",
+                chosen.identity.symbols_from or chosen.url,
+            )
+        return chosen
 
     def _beside(self) -> Iterator[Chosen]:
         if self.settings.image is not None:

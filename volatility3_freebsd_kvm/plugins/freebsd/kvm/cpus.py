@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from volatility3.framework import interfaces, renderers
 
-from volatility3_freebsd_kvm.bsd.records import Absent, attempt
+from volatility3_freebsd_kvm.bsd.records import Absent, Problem, attempt
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ class Cpus(interfaces.plugins.PluginInterface):
             ("Name", str),
             ("Notes", str),
         ]
-        return grid(columns, kernel.names.cpus, lambda cpu: _row(kernel, cpu))
+        records: list[Cpu | Problem] = [*kernel.names.cpus]
+        if not records:
+            records.append(Problem("cpus", "this kernel's symbols and types do not lead to any per-CPU data"))
+        return grid(columns, records, lambda cpu: _row(kernel, cpu))
 
 
 def _row(kernel: Kernel, cpu: Cpu) -> tuple[object, ...]:

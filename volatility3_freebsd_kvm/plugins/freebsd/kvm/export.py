@@ -22,6 +22,9 @@ Row = tuple[str, str | interfaces.renderers.BaseAbsentValue]
 _PACKED = (".gz", ".zst", ".xz", ".bz2", ".enc")
 
 
+NO_TABLES = "this dump does not hold the kernel's own page tables: only an ELF core of it can be analysed again"
+
+
 class Export(interfaces.plugins.PluginInterface):
     """Writes the memory of a FreeBSD dump as an ELF core for gdb, kgdb and LLDB, or as a raw image.
 
@@ -138,5 +141,8 @@ def _description(plan: export.Plan, dump: kvm.Dump) -> Iterator[Row]:
         yield "Bytes of holes", str(plan.size - memory)
     first, last = dump.physical.bounds()
     yield "Addresses", f"{first:#x}-{last + 1:#x}, {'physical' if dump.physical.is_physical else 'virtual'}"
-    for note in plan.notes:
+    notes = plan.notes
+    if not plan.head and not dump.physical.has_user_pages:
+        notes = (*notes, NO_TABLES)
+    for note in notes:
         yield "Warning", note

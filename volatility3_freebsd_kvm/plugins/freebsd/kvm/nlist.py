@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from volatility3.framework import interfaces, renderers
 from volatility3.framework.configuration import requirements
 
-from volatility3_freebsd_kvm.bsd.records import Absent, attempt
+from volatility3_freebsd_kvm.bsd.records import Absent, Problem, attempt
 from volatility3_freebsd_kvm.exceptions import SymbolError
 from volatility3_freebsd_kvm.output import Hex, grid, kernel_of, kernel_requirement
 
@@ -32,8 +32,7 @@ class Nlist(interfaces.plugins.PluginInterface):
                 name="name",
                 description="Names to resolve: hz, ifnet, if_epair.ko!epair_start; or addresses, 0x...",
                 element_type=str,
-                min_elements=1,
-                optional=False,
+                optional=True,
             ),
             requirements.StringRequirement(
                 name="vnet",
@@ -52,7 +51,7 @@ class Nlist(interfaces.plugins.PluginInterface):
     def run(self) -> renderers.TreeGrid:
         """A row for each name, or several for VNET and DPCPU variables."""
         kernel = kernel_of(self)
-        wanted = self.config["name"]
+        wanted = self.config.get("name") or []
         wanted = wanted if isinstance(wanted, list) else [str(wanted)]
         columns = [
             ("Name", str),
@@ -67,6 +66,8 @@ class Nlist(interfaces.plugins.PluginInterface):
             ("Notes", str),
         ]
         records = (found for name in wanted for found in self._resolve(kernel, str(name)))
+        if not wanted:
+            return grid(columns, [Problem("--name", "no name was given")], lambda found: _row(kernel, found))
         return grid(columns, records, lambda found: _row(kernel, found))
 
     def _resolve(self, kernel: Kernel, name: str) -> Iterator[Resolved]:

@@ -26,7 +26,7 @@ class Vnets(interfaces.plugins.PluginInterface):
         return [kernel_requirement()]
 
     def run(self) -> renderers.TreeGrid:
-        """One row a vnet, the host's first; none on a kernel without VIMAGE."""
+        """One row a vnet, the host's first."""
         kernel = kernel_of(self)
         columns = [
             ("Vnet", Hex),
@@ -39,6 +39,12 @@ class Vnets(interfaces.plugins.PluginInterface):
         ]
         records: list[Vnet | Problem] = [*kernel.names.vnets]
         records += [Problem("vnet_head", text) for text in kernel.names.vnet_problems]
+        if not records:
+            records.append(
+                Problem(
+                    "vnet_head", "no vnets: the kernel was built without VIMAGE, or its symbols do not lead to them"
+                )
+            )
         return grid(columns, records, lambda vnet: _row(kernel, vnet))
 
 
