@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 
@@ -142,6 +143,25 @@ def test_an_entry_for_everything(name: str) -> None:
     heap_pages = memory.count(at(name, HEAP), at(name, HEAP) + 0x100 * PAGE)
     assert heap_pages == {State.PRESENT: 3, State.SWAPPED: 1, State.UNTOUCHED: 0xFC}
     assert memory.read(at(name, HEAP), len(MARKER)) == MARKER
+
+
+@pytest.mark.parametrize("start", [HEAP - 3 * PAGE, HEAP + 0x800], ids=["overlap", "unaligned"])
+def test_entries_that_overlap_or_begin_within_a_page_are_cut(name: str, start: int) -> None:
+    """What is said to be readable can be read, whatever the map says."""
+    kernel = walkable(name)
+    entries = [kernel.object("vm_map_entry", entry) for entry in entry_addresses(name)]
+    place, heap = next((n, one) for n, one in enumerate(entries) if one.start == at(name, HEAP))
+    end = int(heap.end)
+    patch = Patch(name).member("vm_map_entry", heap.address_, "start", at(name, start))
+    if start < HEAP:  # over the entry before
+        patch.member("vm_map_entry", entries[place - 1].address_, "end", end - PAGE)
+    memory = csh(name, patch)
+    for address, length in memory.readable():
+        assert len(memory.read(address, length)) == length
+    cut = f"its entry {at(name, start):#x}-{end:#x} overlaps another or holds no whole pages"
+    assert [note for note in memory.notes if "overlaps" in note] == [cut]
+    assert all(one.end <= two.start for one, two in itertools.pairwise(memory.entries))
+    assert all(not (one.start | one.end) % PAGE for one in memory.entries)
 
 
 def entry_addresses(name: str) -> list[int]:

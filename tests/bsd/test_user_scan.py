@@ -9,7 +9,7 @@ from tests.scenario.user_images import ACROSS, SHELLCODE, WORKER
 from tests.scenario.user_memory import PAGE
 from tests.user_image_dumps import images_kernel, images_world
 from volatility3_freebsd_kvm.bsd.user import UserMemory, user_memory
-from volatility3_freebsd_kvm.bsd.user_scan import entry_at, not_read, windows
+from volatility3_freebsd_kvm.bsd.user_scan import not_read, windows
 
 
 @pytest.fixture(scope="module", params=["15-amd64", "12.1-i386"])
@@ -55,7 +55,7 @@ def test_what_cannot_be_read(worker: tuple[str, UserMemory]) -> None:
 def test_entries(worker: tuple[str, UserMemory]) -> None:
     name, memory = worker
     start = at(name, SHELLCODE)
-    entries = [entry_at(memory, address) for address in (start, start + 4 * PAGE - 1)]
+    entries = [memory.entry_at(address) for address in (start, start + 4 * PAGE - 1)]
     assert [(one.start, one.end) for one in entries if one] == [(start, start + 4 * PAGE)] * 2
-    assert entry_at(memory, start - 1) is None
-    assert entry_at(memory, start + 4 * PAGE) is None
+    assert memory.entry_at(start - 1) is None
+    assert memory.entry_at(start + 4 * PAGE) is None

@@ -581,7 +581,7 @@ def test_two_processes_at_once(tmp_path: Path):
 def test_an_interrupted_copy_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, cache = saved(tmp_path, kernel_gzip(DUMP)), tmp_path / "cache"
 
-    def interrupt(reader: Reader, kind: str, writer: SparseWriter, *_: object) -> Notes:
+    def interrupt(reader: Reader, kind: str, writer: SparseWriter, *_: object, **__: object) -> Notes:
         writer.write(b"x" * 10_000)
         raise KeyboardInterrupt
 

@@ -465,6 +465,16 @@ def test_raw_image_from_the_first_page():
     assert image[0x10_0000:0x10_2000] == dump.read_physical(0x20_0000, 0x2000)
 
 
+@pytest.mark.parametrize("plan", [export.plan_elf, export.plan_raw])
+def test_a_dump_that_shows_its_bytes_many_times_is_refused(plan: Callable[[kvm.Dump], exportplan.Plan]):
+    """Each further header would cost 56 bytes, and as much disk as it likes."""
+    once = Segment(MIB, MIB, b"a" * MIB)
+    again = [Segment(n * MIB, n * MIB, b"", memsz=MIB, filesz=MIB, offset=0x1000) for n in range(2, 5)]
+    dump = kvm.open(elfcore([once, *again], bits=64, byteorder="little", machine=EM_X86_64))
+    with pytest.raises(kvm.FormatError, match="would be larger than the dump itself"):
+        plan(dump)
+
+
 def test_absurd_addresses_are_refused_at_once():
     """A damaged dump may claim a page anywhere."""
     segments = [Segment(MIB, MIB, b"a" * SIZE), Segment(1 << 51, 1 << 51, b"b" * SIZE)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,13 @@ HEADER_ROWS = (
 def with_info(directory: Path, data: bytes, name: str = "vmcore.0", **changes: str | int) -> Path:
     (directory / "info.0").write_text(info_text(**changes))
     return save(directory, name, data)
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes in the file system")
+    os.mkfifo(tmp_path / "info.0")
+    assert infofile.beside(tmp_path / "vmcore.0") is None
 
 
 def test_rows_of_an_info_file(tmp_path: Path):

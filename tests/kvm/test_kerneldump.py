@@ -112,11 +112,17 @@ def test_a_header_that_is_cut_off():
         parse(DumpHeader().pack()[:100])
 
 
-@pytest.mark.parametrize("seconds", [0, 1 << 62, (1 << 64) - 1])
+@pytest.mark.parametrize("seconds", [0, 253_402_300_800, 1 << 62, (1 << 64) - 1])
 def test_impossible_times_are_none(seconds: int):
     header = parse(DumpHeader(time=seconds).pack())
     assert header is not None
     assert header.when is None
+
+
+def test_the_last_second_that_python_knows():
+    header = parse(DumpHeader(time=253_402_300_799).pack())
+    assert header is not None
+    assert header.when == datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.timezone.utc)
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------

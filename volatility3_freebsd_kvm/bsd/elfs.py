@@ -21,7 +21,7 @@ from .user_walk import UserProcess, user_processes
 EXECUTE = 4
 MAX_IMAGES = 4096
 """So many images of one process are shown."""
-MAX_COUNTED = 1 << 32
+MAX_COUNTED = 1 << 30
 """Of images that claim more bytes, pages are not counted: they lie."""
 _PIECE = 1 << 20
 _LOST = (State.NOT_DUMPED, State.BEYOND_END, State.SWAPPED, State.NOT_RESIDENT, State.NOT_MAPPED, State.UNKNOWN)
@@ -158,13 +158,13 @@ class Images:
         )
 
     def _is_mapped(self, memory: UserMemory, header: ElfHeader, vaddr: int) -> bool:
-        address = header.address(vaddr)
-        return any(one.start <= address < one.end and not one.flags & GUARD for one in memory.entries)
+        entry = memory.entry_at(header.address(vaddr))
+        return entry is not None and not entry.flags & GUARD
 
     def _is_executable(self, memory: UserMemory, header: ElfHeader, backing: Backing) -> bool:
         """Whether some of it may be executed: of the same file, or for images in anonymous memory, of any such."""
-        for entry in memory.entries:
-            if entry.protection & EXECUTE and entry.start < header.end and entry.end > header.start:
+        for entry in memory.entries_in(header.start, header.end):
+            if entry.protection & EXECUTE:
                 other = self.backings.of(memory, entry)
                 if other.vnode == backing.vnode and other.is_anonymous == backing.is_anonymous:
                     return True

@@ -18,7 +18,6 @@ from .kernel import Kernel
 from .link_map import LinkMap, LinkMaps, debug_address
 from .records import Absent, Problem, attempt
 from .user import UserMemories
-from .user_scan import entry_at
 from .user_walk import UserProcess, user_processes
 
 RT_STATES = {1: "RT_ADD", 2: "RT_DELETE"}
@@ -132,7 +131,7 @@ class _Libraries:
 
     def _library(self, item: LinkMap, image: Image | None) -> Library:
         base = image.start if image else item.base
-        entry = entry_at(self.memory, base)
+        entry = self.memory.entry_at(base)
         backing = self.images.backings.of(self.memory, entry) if entry else None
         path = backing.path if backing else ""
         notes = [*item.notes, *_remarks(item, image, backing)]

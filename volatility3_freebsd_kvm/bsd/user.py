@@ -7,6 +7,8 @@ Minidumps have no user pages; full dumps and images of physical memory have thos
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
@@ -24,6 +26,8 @@ from .vm_map import Map
 from .vm_object import Chain, VmObjects
 from .vm_pmap import user_root
 
+_TOLD = 8
+"""Bad entries that are told one by one."""
 NO_USER_PAGES = "is not dumped: minidumps have no user pages"
 NO_PHYSICAL = "cannot be read: what was opened has no physical memory"
 NO_USER_PART = "does not exist: a kernel process or a zombie has no memory of its own"
@@ -106,6 +110,15 @@ class UserMemory:
         start, end = max(start, 0), min(end, self.end)
         return _clipped(self._page_map.by_objects(start, end), start, end) if start < end else iter(())
 
+    def entry_at(self, address: int) -> UserEntry | None:
+        """The entry of the map that holds an address."""
+        return next(self.entries_in(address, address + 1), None)
+
+    def entries_in(self, start: int, end: int) -> Iterator[UserEntry]:
+        """The entries of the map that hold some of ``[start, end)``, ascending."""
+        at = bisect_right(self.entries, start, key=lambda entry: entry.end)
+        return itertools.takewhile(lambda entry: entry.start < end, itertools.islice(self.entries, at, None))
+
     def chain(self, entry: UserEntry) -> Chain:
         """The object of an entry and those that it shadows; empty if it has none."""
         return self._page_map.chain(entry.object)
@@ -175,7 +188,25 @@ class UserMemories:
             notes += [f"its map: {problem}" for problem in walk.problems]
         except KVMError as error:
             notes.append(f"its map cannot be read: {error}")
-        return sorted(found)
+        return self._apart(sorted(found), notes)
+
+    def _apart(self, entries: Iterable[UserEntry], notes: list[str]) -> list[UserEntry]:
+        """Entries of whole pages that do not overlap, as the kernel has them; others are cut, and told."""
+        page = self.kernel.space.page_size if self.kernel.space else 1
+        kept: list[UserEntry] = []
+        odd, end = 0, 0
+        for one in entries:
+            low, high = max(-(-one.start // page) * page, end), one.end // page * page
+            if (low, high) != (one.start, one.end):
+                odd += 1
+                if odd <= _TOLD:
+                    notes.append(f"its entry {one.start:#x}-{one.end:#x} overlaps another or holds no whole pages")
+            if low < high:
+                kept.append(one._replace(start=low, end=high, offset=one.offset + low - one.start))
+                end = high
+        if odd > _TOLD:
+            notes.append(f"{odd} of its entries overlap others or hold no whole pages")
+        return kept
 
 
 def user_memory(kernel: Kernel, proc: Object) -> UserMemory | None:

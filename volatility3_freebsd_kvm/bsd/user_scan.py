@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .user import UserMemory
-from .user_pages import GUARD, SUB_MAP, State, UserEntry
+from .user_pages import GUARD, SUB_MAP, State
 
 WINDOW = 64 << 20
 OVERLAP = 1 << 20
@@ -42,11 +42,6 @@ def windows(memory: UserMemory, size: int = WINDOW, overlap: int = OVERLAP) -> I
         for at in range(start, start + length, size):
             left = start + length - at
             yield Window(at, memory.read(at, min(size + overlap, left)), min(size, left))
-
-
-def entry_at(memory: UserMemory, address: int) -> UserEntry | None:
-    """The entry of the map that holds an address."""
-    return next((entry for entry in memory.entries if entry.start <= address < entry.end), None)
 
 
 def not_read(memory: UserMemory) -> str:

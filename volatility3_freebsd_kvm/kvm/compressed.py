@@ -91,7 +91,13 @@ class Stream:
 
 
 def unpack(
-    reader: Reader, kind: str, writer: SparseWriter, limit: Limit | None = None, progress: Progress | None = None
+    reader: Reader,
+    kind: str,
+    writer: SparseWriter,
+    limit: Limit | None = None,
+    progress: Progress | None = None,
+    *,
+    outermost: int | None = None,
 ) -> Notes:
     """Unpack all of ``reader`` into ``writer``.
 
@@ -101,6 +107,8 @@ def unpack(
         writer: takes what comes out.
         limit: how long the dump is of which so much is there; None if that cannot be told yet.
         progress: is told percent and what is done.
+        outermost: the size of the file that all of it is in, if that is not ``reader``: what is packed twice may not
+            become larger than what is packed once.
 
     Raises:
         FormatError: nothing comes out.
@@ -108,7 +116,7 @@ def unpack(
     """
     stream = Stream(reader)
     try:
-        _copy(stream, _STREAMS[kind](stream), writer, limit, progress)
+        _copy(stream, _STREAMS[kind](stream), writer, limit, progress, outermost or reader.size)
     except _failures() as error:
         # The system's own errors have a number, those of the libraries have none.
         if isinstance(error, OSError) and error.errno is not None:
@@ -124,9 +132,14 @@ def unpack(
 
 
 def _copy(
-    stream: Stream, pieces: Iterator[bytes], writer: SparseWriter, limit: Limit | None, progress: Progress | None
+    stream: Stream,
+    pieces: Iterator[bytes],
+    writer: SparseWriter,
+    limit: Limit | None,
+    progress: Progress | None,
+    outermost: int,
 ) -> None:
-    most = max(FLOOR, RATIO * stream.reader.size)
+    most = max(FLOOR, RATIO * outermost)
     end: int | None = None
     look, tell = SLACK, 0
     for piece in pieces:

@@ -287,7 +287,9 @@ class _Unwrapping:
         key = self._copy_key(kind)
         limit = functools.partial(promised_size, packed=packed.size)
         reader, notes = self._copies.get(
-            key, done.name, lambda writer: compressed.unpack(packed, kind, writer, limit, self._progress)
+            key,
+            done.name,
+            lambda writer: compressed.unpack(packed, kind, writer, limit, self._progress, outermost=done.outer.size),
         )
         if reader is None:
             raise self._nothing(kind)

@@ -183,6 +183,8 @@ def _find(directory: Path, key: str, name: str) -> tuple[Reader | None, Notes] |
     """A copy that is there already; None if there is none, or only a part of one."""
     try:
         notes = Notes(**json.loads((directory / f"{key}.json").read_bytes()))
+        if not _is_sound(notes):
+            return None
         if notes.useless:
             return None, notes
         reader = _open(directory / key, name)
@@ -190,9 +192,15 @@ def _find(directory: Path, key: str, name: str) -> tuple[Reader | None, Notes] |
             reader.close()
             return None
         os.utime(directory / key)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return reader, notes
+
+
+def _is_sound(notes: Notes) -> bool:
+    """Whether what was read from a file has the types that it should."""
+    texts = [notes.problem, *notes.warnings] if isinstance(notes.warnings, list) else [None]
+    return isinstance(notes.size, int) and isinstance(notes.packed, int) and all(isinstance(one, str) for one in texts)
 
 
 def _keep(directory: Path, key: str, name: str, fill: Callable[[SparseWriter], Notes]) -> tuple[Reader, Notes]:
@@ -212,7 +220,7 @@ def _keep(directory: Path, key: str, name: str, fill: Callable[[SparseWriter], N
     try:
         partial.replace(directory / key)
         _put_notes(directory, key, notes)
-    except PermissionError:
+    except OSError:
         # Windows does not replace what another process, which has made the same copy meanwhile, has mapped.
         partial.unlink(missing_ok=True)
         found, its_notes = _find(directory, key, name) or (None, notes)

@@ -54,7 +54,7 @@ def write(plan: Plan, dump: Dump, stream: IO[bytes], progress: Progress | None =
         raise FormatError(msg)
     total = sum(copy.length for copy in plan.copies) or 1
     done = 0
-    buffer = dump.reader.buffer
+    buffer = dump.physical.reader.buffer
     for copy in plan.copies:
         for at in range(0, copy.length, _PIECE):
             size = min(_PIECE, copy.length - at)
@@ -194,10 +194,10 @@ def _compare(
             except KVMError as error:
                 msg = f"the exported file does not have what the dump has: {error}"
                 raise VerificationError(msg) from None
-            if data != dump.reader.buffer[offset + at : offset + at + size]:
+            if data != dump.physical.reader.buffer[offset + at : offset + at + size]:
                 msg = f"the exported file differs from the dump within {size:#x} bytes from address {address + at:#x}"
                 raise VerificationError(msg)
-            _release(dump.reader.buffer, offset + at, size)
+            _release(dump.physical.reader.buffer, offset + at, size)
             same += size
             if progress:
                 progress(100 * same / total, "Verifying")

@@ -9,6 +9,7 @@ import heapq
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from ..exceptions import FormatError, SymbolError
@@ -137,6 +138,9 @@ def _runs(dump: Dump) -> list[Run]:
     if not runs:
         msg = "there is no memory in this dump to export"
         raise FormatError(msg)
+    if sum(run.length for run in runs) > dump.physical.reader.size:
+        msg = "pieces of this dump share bytes of its file: what is exported would be larger than the dump itself"
+        raise FormatError(msg)
     return runs
 
 
@@ -219,12 +223,15 @@ class _ElfPlanner:
             loads += mapped
             if not virtual_only:
                 displaced = self._displaced()
-                loads += self._aliases(self._space, displaced)
+                loads += islice(self._aliases(self._space, displaced), MAX_SEGMENTS + 1)
                 own = [*_own(self._space, displaced), *absent]
         elif dump.core and dump.core.dump_delta:
             virtual, physical = dump.core.dump_delta
             own = [_Header(PT_DUMP_DELTA, virtual, physical, 0, 0, 0, 4)]
         headers = [*_merged(loads), *own]
+        if len(headers) > MAX_SEGMENTS:
+            msg = f"more than the {MAX_SEGMENTS} pieces of memory that an ELF core can name; use --format raw"
+            raise FormatError(msg)
         head, start = self._head(headers)
         size = start + self._length
         if dump.word_bits == 32 and size > _TOP_32:

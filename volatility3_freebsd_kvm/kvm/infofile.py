@@ -91,6 +91,9 @@ def beside(path: Path | None) -> InfoFile | None:
         return None
     place = path.with_name(f"info.{number}")
     try:
+        # A pipe would wait for ever.
+        if not place.is_file():
+            return None
         with place.open("rb") as file:
             return parse(file.read(MAX_SIZE), place)
     except (OSError, FormatError):

@@ -30,7 +30,8 @@ _STARTS = (b"minidump", b"\x7fELF", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _VERSIONS = range(1, 5)
 _MAGIC_SIZE = 20
 _MAX_KEY = 1 << 16
-_LAST_TIME = 1 << 38
+_LAST_TIME = 253_402_300_800
+"""Year 10000, which Python does not know."""
 
 
 class KernelDumpHeader(NamedTuple):

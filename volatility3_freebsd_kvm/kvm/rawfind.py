@@ -6,6 +6,7 @@ its ELF header lies, a known variable to its known value, or some of the kernel'
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -185,6 +186,7 @@ class Search:
             for page_size in sizes:
                 for root in module.root_pages(self._shifted(0, page_size), start, end):
                     yield from self._with_root(place, root, page_size)
+                    self._left -= 1
                     if self._left <= 0:
                         self._reject(f"{_MAX_TRIES} pages look like page tables of a kernel; the others were not tried")
                         return
@@ -299,12 +301,13 @@ class Search:
     def _shows_banner(self, page_map: PageMap, architecture: str, base: int) -> bool:
         """Whether a version string is where the kernel's image is."""
         self._has_banner()
+        known = sorted(self._banners or ())
         for start, end in _WINDOWS[architecture]:
             for leaf in page_map.translations(start, end):
-                if leaf.pa is not None and any(
-                    leaf.pa <= pa + base < leaf.pa + leaf.length for pa in self._banners or ()
-                ):
-                    return True
+                if leaf.pa is not None:
+                    at = bisect_left(known, leaf.pa - base)
+                    if at < len(known) and known[at] + base < leaf.pa + leaf.length:
+                        return True
         self._reject(f"{_root(page_map)}: maps no version string of FreeBSD where the kernel is linked")
         return False
 

@@ -85,9 +85,10 @@ def _walk(dump: TextDump) -> Iterator[tuple[str, int, int]]:
 
 def _octal(text: bytes) -> int | None:
     try:
-        return int(text.split(b"\0")[0], 8)
+        size = int(text.split(b"\0")[0], 8)
     except ValueError:
         return None
+    return size if size >= 0 else None
 
 
 class ReversedReader:

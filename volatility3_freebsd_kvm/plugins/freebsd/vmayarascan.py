@@ -133,12 +133,11 @@ class _Row:
 
     def __call__(self, match: Match) -> tuple[object, ...]:
         from volatility3_freebsd_kvm.bsd.records import Absent
-        from volatility3_freebsd_kvm.bsd.user_scan import entry_at
 
         process, absent = match.process, Absent.NOT_APPLICABLE
         if match.address is None:
             return (absent, process.pid, process.command, absent, absent, absent, absent, absent, match.notes)
-        entry = entry_at(process.memory, match.address)
+        entry = process.memory.entry_at(match.address)
         backing = self._backings.of(process.memory, entry) if entry else None
         return (
             match.address,
