@@ -172,6 +172,7 @@ def test_raw(vol: Vol, options: list[str], base: int, tmp_path: Path):
         "Bytes of memory": "28672",
         "Bytes of holes": str(0x20_4000 - base - 28672),
         "Addresses": "0x100000-0x204000, physical",
+        "Warning": "this dump does not hold the kernel's own page tables: only an ELF core of it can be analysed again",
     }
     image = (tmp_path / "vmcore.0.raw").read_bytes()
     expected = bytearray(len(image))
